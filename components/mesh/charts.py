@@ -1,0 +1,45 @@
+"""Istio's Helm charts: from a repository, or from a directory that holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi_kubernetes.helm.v3 import Release, ReleaseArgs, RepositoryOptsArgs
+
+from settings.mesh import IstioSettings
+
+TIMEOUT_SECONDS = 300
+
+
+def release(
+    resource_name: str,
+    istio: IstioSettings,
+    chart: str,
+    *,
+    name: str,
+    namespace: pulumi.Input[str],
+    values: dict[str, Any],
+    opts: pulumi.ResourceOptions,
+) -> Release:
+    """A Helm release of one of Istio's charts (base, istiod, gateway), ready when its Deployments are.
+
+    `helm.v3.Release` and not `helm.v4.Chart`: Istio's charts need Helm's hooks, and istiod patches its own webhooks.
+    """
+    source: dict[str, Any]
+    if istio.charts.startswith("oci://"):
+        source = {"chart": f"{istio.charts}/{chart}", "version": istio.version}
+    elif istio.charts.startswith("https://"):
+        source = {
+            "chart": chart,
+            "version": istio.version,
+            "repository_opts": RepositoryOptsArgs(repo=istio.charts),
+        }
+    else:
+        source = {"chart": str(Path(istio.charts).expanduser() / chart)}
+    return Release(
+        resource_name,
+        ReleaseArgs(**source, name=name, namespace=namespace, values=values, timeout=TIMEOUT_SECONDS),
+        opts=opts,
+    )

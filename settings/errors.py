@@ -1,0 +1,68 @@
+"""Errors of the configuration, all of them at once, in words for the person who wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from settings.model import Problem
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used; its text lists every problem with its key."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = f"the configuration has {count} {'error' if count == 1 else 'errors'}; nothing was made:"
+        super().__init__(
+            "\n".join([head, *(f"  meshgate:{problem.key}: {problem.message}" for problem in self.problems)])
+        )
+
+
+def from_validation(error: ValidationError, config: Mapping[str, Any]) -> list[Problem]:
+    """The problems in a pydantic error about `config`, with keys as they are written in YAML."""
+    problems = error.errors()
+    return [
+        Problem(key=_key(details["loc"], config), message=_message(details))
+        for details in problems
+        # A list all of whose items are bad is also "too short", which is not what is wrong with it.
+        if not (details["type"] == "too_short" and any(_below(details, other) for other in problems))
+    ]
+
+
+def _below(outer: ErrorDetails, inner: ErrorDetails) -> bool:
+    depth = len(outer["loc"])
+    return len(inner["loc"]) > depth and inner["loc"][:depth] == outer["loc"]
+
+
+def _key(location: tuple[int | str, ...], value: Any) -> str:
+    key = ""
+    for index, part in enumerate(location):
+        last = index == len(location) - 1
+        # pydantic puts the tag of a union's member (issued, LoadBalancer) into the path, where the value has no such
+        # key, and [key] when it is the key itself that is wrong.
+        if part == "[key]" or (not last and isinstance(value, Mapping) and part not in value):
+            continue
+        key += f"[{part}]" if isinstance(part, int) else f".{part}"
+        value = None if last else value[part]
+    return key.removeprefix(".")
+
+
+def _message(details: ErrorDetails) -> str:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "is not a known key"
+    if kind == "union_tag_invalid":
+        return f"{context['discriminator']} is '{context['tag']}'; it must be one of {context['expected_tags']}"
+    if kind == "union_tag_not_found":
+        return f"{context['discriminator']} is missing"
+    if kind == "value_error":
+        return f"is {details['input']!r}; it {context['error']}"
+    said = details["msg"][0].lower() + details["msg"][1:]
+    return f"{said} (got {details['input']!r})"

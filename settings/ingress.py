@@ -1,0 +1,241 @@
+"""Settings of the scenario `ingress`: TLS at the mesh's edge (source: Istio ingress gateway, part 2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from settings.authority import CaLifetimes
+from settings.model import (
+    CertificateName,
+    Cidr,
+    DnsLabel,
+    HostName,
+    Hours,
+    Model,
+    NodePort,
+    Port,
+    Problem,
+    Replicas,
+    Resources,
+    matching,
+)
+
+
+class LoadBalancerService(Model):
+    """The gateway at an address that the platform's load balancer gives."""
+
+    type: Literal["LoadBalancer"]
+    load_balancer_ip: IPv4Address | None = None
+    """An address asked for, where the platform supports it."""
+
+    annotations: dict[str, str] = {}
+    source_ranges: tuple[Cidr, ...] = ()
+    """Who may connect at all; everybody when empty."""
+
+    external_traffic_policy: Literal["Cluster", "Local"] = "Local"
+    """Local keeps the client's address."""
+
+
+class NodePorts(Model):
+    """Fixed ports on every node."""
+
+    http: NodePort
+    https: NodePort
+
+
+class NodePortService(Model):
+    """The gateway at fixed ports of the nodes, for a balancer of your own or none."""
+
+    type: Literal["NodePort"]
+    node_ports: NodePorts
+    addresses: Annotated[tuple[IPv4Address, ...], Field(min_length=1)]
+    """Where clients reach the nodes or the balancer before them."""
+
+    external_traffic_policy: Literal["Cluster", "Local"] = "Cluster"
+
+
+class IssuedCertificate(Model):
+    """A server certificate signed by one of `authorities`, as a Secret in the gateways' namespace."""
+
+    kind: Literal["issued"]
+    authority: str
+    hosts: Annotated[tuple[CertificateName, ...], Field(min_length=1)]
+    validity_hours: Hours = 2160
+    early_renewal_hours: Hours = 720
+    """How long before its end it is made anew by the next `pulumi up`."""
+
+    client_authority: str | None = None
+    """The authority whose client certificates are accepted; needed for MUTUAL."""
+
+
+class ExistingCertificate(Model):
+    """A Secret that something else (cert-manager, an operator) keeps in the gateways' namespace."""
+
+    kind: Literal["existing"]
+    hosts: Annotated[tuple[CertificateName, ...], Field(min_length=1)]
+
+
+Certificate = Annotated[IssuedCertificate | ExistingCertificate, Field(discriminator="kind")]
+
+
+class ClientCertificate(Model):
+    """A client's certificate as a Secret, for callers of MUTUAL gateways and for their probes."""
+
+    authority: str
+    common_name: str
+    validity_hours: Hours = 2160
+    early_renewal_hours: Hours = 720
+
+
+class Backend(Model):
+    """The Kubernetes Service that gets the requests."""
+
+    service: HostName
+    """Fully qualified: webapp.istioinaction.svc.cluster.local."""
+
+    port: Port = 80
+
+
+class Tls(Model):
+    """How a host's TLS ends at the gateway."""
+
+    mode: Literal["SIMPLE", "MUTUAL"]
+    credential: DnsLabel
+    """A name under `certificates`."""
+
+
+class Host(Model):
+    """One host that a gateway answers for."""
+
+    host: HostName
+    tls: Tls
+    http: Literal["redirect", "serve", "none"] = "redirect"
+    """Port 80: redirected to https, served, or closed."""
+
+    backend: Backend
+    path: Annotated[str, matching(r"/\S*", "a path, for example /api/catalog")] = "/"
+    """A path that answers 200, asked for by the probes."""
+
+
+class IngressGateway(Model):
+    """A gateway of its own: Deployment, Service, and the hosts that it answers for."""
+
+    service: Annotated[LoadBalancerService | NodePortService, Field(discriminator="type")]
+    hosts: Annotated[tuple[Host, ...], Field(min_length=1)]
+    replicas: Replicas = Replicas()
+    resources: Resources = Resources()
+
+    def problems(self) -> Iterator[Problem]:
+        yield from (problem.below("replicas") for problem in self.replicas.problems())
+        for name, times in Counter(host.host for host in self.hosts).items():
+            if times > 1:
+                yield Problem(key="hosts", message=f"'{name}' is there {times} times; each host needs one entry")
+
+
+class Coolstore(Model):
+    """The source document's two services, webapp and catalog, to have something behind the gateways."""
+
+    namespace: DnsLabel = "istioinaction"
+    webapp_image: str = "docker.io/istioinaction/webapp:latest"
+    catalog_image: str = "docker.io/istioinaction/catalog:latest"
+
+
+class IngressSettings(Model):
+    """Gateways for webapp, catalog or services of your own."""
+
+    namespace: DnsLabel = "istio-ingress"
+    """Where the gateways and their Secrets are."""
+
+    coolstore: Coolstore | None = None
+    authorities: dict[DnsLabel, CaLifetimes] = {}
+    certificates: dict[DnsLabel, Certificate] = {}
+    clients: dict[DnsLabel, ClientCertificate] = {}
+    gateways: Annotated[dict[DnsLabel, IngressGateway], Field(min_length=1)]
+
+    def problems(self) -> Iterator[Problem]:
+        for name, authority in self.authorities.items():
+            yield from (problem.below(f"authorities.{name}") for problem in authority.problems())
+        for name, certificate in self.certificates.items():
+            if isinstance(certificate, IssuedCertificate):
+                where = f"certificates.{name}"
+                yield from self._signed(where, certificate.authority, certificate)
+                if certificate.client_authority is not None:
+                    yield from self._known(f"{where}.clientAuthority", certificate.client_authority)
+        for name, client in self.clients.items():
+            yield from self._signed(f"clients.{name}", client.authority, client)
+            if name in self.certificates:
+                yield Problem(
+                    key=f"clients.{name}", message="is also a name under certificates; both would be the same Secret"
+                )
+        for name, gateway in self.gateways.items():
+            yield from (problem.below(f"gateways.{name}") for problem in gateway.problems())
+            for index, host in enumerate(gateway.hosts):
+                yield from self._credential(f"gateways.{name}.hosts[{index}].tls", host)
+        yield from self._node_ports()
+
+    def _known(self, key: str, authority: str) -> Iterator[Problem]:
+        if authority not in self.authorities:
+            yield Problem(key=key, message=f"'{authority}' is not under authorities ({_names(self.authorities)})")
+
+    def _signed(self, where: str, authority: str, leaf: IssuedCertificate | ClientCertificate) -> Iterator[Problem]:
+        yield from self._known(f"{where}.authority", authority)
+        if leaf.early_renewal_hours >= leaf.validity_hours:
+            yield Problem(
+                key=f"{where}.earlyRenewalHours",
+                message=f"is {leaf.early_renewal_hours}, not less than validityHours ({leaf.validity_hours}): "
+                "the certificate would be renewed at every `pulumi up`",
+            )
+        signer = self.authorities.get(authority)
+        if signer is not None and leaf.validity_hours > signer.intermediate_validity_hours:
+            yield Problem(
+                key=f"{where}.validityHours",
+                message=f"is {leaf.validity_hours}; its signer lives only {signer.intermediate_validity_hours} hours",
+            )
+
+    def _credential(self, where: str, host: Host) -> Iterator[Problem]:
+        certificate = self.certificates.get(host.tls.credential)
+        if certificate is None:
+            yield Problem(
+                key=f"{where}.credential",
+                message=f"'{host.tls.credential}' is not under certificates ({_names(self.certificates)})",
+            )
+            return
+        if not any(_covers(name, host.host) for name in certificate.hosts):
+            yield Problem(
+                key=f"{where}.credential",
+                message=f"'{host.tls.credential}' is not for {host.host} but for {', '.join(certificate.hosts)}",
+            )
+        mutual = host.tls.mode == "MUTUAL"
+        if mutual and isinstance(certificate, IssuedCertificate) and certificate.client_authority is None:
+            yield Problem(
+                key=f"{where}.mode",
+                message=f"MUTUAL needs certificates.{host.tls.credential}.clientAuthority: who signs the clients' certificates",
+            )
+
+    def _node_ports(self) -> Iterator[Problem]:
+        taken: dict[int, str] = {}
+        for name, gateway in self.gateways.items():
+            if not isinstance(gateway.service, NodePortService):
+                continue
+            ports = gateway.service.node_ports
+            for protocol, port in (("http", ports.http), ("https", ports.https)):
+                where = f"gateways.{name}.service.nodePorts.{protocol}"
+                if port in taken:
+                    yield Problem(
+                        key=where,
+                        message=f"{port} is taken by {taken[port]}; ports are the nodes', so each must differ",
+                    )
+                taken.setdefault(port, where)
+
+
+def _covers(name: str, host: str) -> bool:
+    return name == host or (name.startswith("*.") and name[2:] == host.partition(".")[2])
+
+
+def _names(entries: dict[str, object] | dict[str, CaLifetimes] | dict[str, Certificate]) -> str:
+    return ", ".join(sorted(entries)) or "none there"

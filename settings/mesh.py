@@ -1,0 +1,47 @@
+"""Settings of Istio itself (`istio`) and of the layer `mesh`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from settings.model import DnsLabel, Model, Problem, Replicas, Resources, matching
+
+
+class IstioSettings(Model):
+    """Which Istio, and where its charts and images come from; every gateway is of the same version as istiod."""
+
+    version: Annotated[str, matching(r"1\.[0-9]+\.[0-9]+", "an Istio version, for example 1.31.1")] = "1.31.1"
+    charts: str = "https://istio-release.storage.googleapis.com/charts"
+    """A Helm repository (https://, oci://) or a directory that holds base, istiod and gateway."""
+
+    hub: str = "registry.istio.io/release"
+    """The registry and prefix of pilot and proxyv2; a mirror of your own for nodes without internet."""
+
+    platform: Literal["", "gke", "k3d", "k3s", "microk8s", "minikube", "openshift"] = ""
+    values: dict[str, Any] = {}
+    """Further values of the istiod chart; they win over the program's own."""
+
+
+class MeshSettings(Model):
+    """The control plane: mesh-wide are STRICT mutual TLS and REGISTRY_ONLY, nothing else."""
+
+    namespace: DnsLabel = "istio-system"
+    revision: DnsLabel
+    """The control plane's revision, for example 1-31-1."""
+
+    revision_tags: Annotated[tuple[DnsLabel, ...], Field(min_length=1)] = ("stable",)
+    """Names for the revision; namespaces follow the first by their label istio.io/rev."""
+
+    trust_domain: str = "cluster.local"
+    replicas: Replicas = Replicas()
+    resources: Resources = Resources(cpu="500m", memory="2048Mi")
+
+    def problems(self) -> Iterator[Problem]:
+        yield from (problem.below("replicas") for problem in self.replicas.problems())
+        if self.revision in self.revision_tags:
+            yield Problem(
+                key="revisionTags", message=f"'{self.revision}' is the revision itself; a tag needs another name"
+            )

@@ -1,0 +1,26 @@
+"""Settings of the probes. The program makes nothing of them; `python -m verify` reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from settings.model import DnsLabel, Model
+
+
+class Client(Model):
+    """A place outside the cluster from which probes ask."""
+
+    name: DnsLabel
+    command: tuple[str, ...] = ()
+    """What is put before `curl`, for example ssh and a host; curl runs here when empty."""
+
+
+class VerifySettings(Model):
+    """Who asks, and with which image."""
+
+    image: str = "docker.io/curlimages/curl:8.16.0"
+    """Image of the short-lived probe pods; it has sh, sleep and curl with OpenSSL."""
+
+    clients: Annotated[tuple[Client, ...], Field(min_length=1)] = (Client(name="here"),)

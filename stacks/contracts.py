@@ -1,0 +1,151 @@
+"""What one layer hands the next: small, versioned, primitives and Outputs, never a private key.
+
+Within a stack a contract is passed on as it is. Between stacks `export` writes each field as the stack output
+`<layer>_<field>`, and `from_stack` reads them back; a missing or wrong-typed output is an error that names the stack,
+the output and the layer that should have exported it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self, TypedDict, get_args, get_type_hints
+
+import pulumi
+from pydantic import TypeAdapter, ValidationError
+
+
+class ContractError(pulumi.RunError):
+    """Another stack does not hand on what a layer here needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """Base of the contracts: each field is an Output of a primitive, or of lists and mappings of them."""
+
+    LAYER: ClassVar[str]
+    VERSION: ClassVar[int]
+    """Raised when a field is taken away or changes its meaning."""
+
+    def export(self) -> None:
+        """Write every field as an output of the running stack."""
+        pulumi.export(f"{self.LAYER}_contract", self.VERSION)
+        for field in fields(self):
+            pulumi.export(f"{self.LAYER}_{field.name}", getattr(self, field.name))
+
+    @classmethod
+    def from_stack(cls, reference: pulumi.StackReference, stack: str) -> Self:
+        """Read the contract out of another stack's outputs; `stack` is its name, for errors."""
+
+        def value(name: str) -> pulumi.Output[Any]:
+            # The outputs are taken one by one, so that a secret among them does not make all of them secret.
+            output = reference.get_output(f"{cls.LAYER}_{name}")
+            version = reference.get_output(f"{cls.LAYER}_contract")
+            return pulumi.Output.all(version, output).apply(lambda both: cls._checked(stack, both[0], name, both[1]))
+
+        return cls(**{field.name: value(field.name) for field in fields(cls)})
+
+    @classmethod
+    def values(cls, outputs: Mapping[str, Any], stack: str) -> dict[str, Any]:
+        """The contract's fields as plain values, out of what `pulumi stack output --json` gives."""
+        version = outputs.get(f"{cls.LAYER}_contract")
+        return {
+            field.name: cls._checked(stack, version, field.name, outputs.get(f"{cls.LAYER}_{field.name}"))
+            for field in fields(cls)
+        }
+
+    @classmethod
+    def _checked(cls, stack: str, version: Any, name: str, value: Any) -> Any:
+        output = f"{cls.LAYER}_{name}"
+        if version is None or value is None:
+            missing = output if version is not None else f"{cls.LAYER}_contract"
+            raise ContractError(
+                f"stack '{stack}' has no output '{missing}': its layers should include '{cls.LAYER}'; "
+                "add it there and run `pulumi up` on it, or name another stack under meshgate:upstream"
+            )
+        if version != cls.VERSION:
+            raise ContractError(
+                f"stack '{stack}' exports version {version} of the contract of layer '{cls.LAYER}', this program reads "
+                f"{cls.VERSION}: run `pulumi up` on '{stack}' with this program's version"
+            )
+        (plain,) = get_args(get_type_hints(cls)[name])
+        try:
+            return TypeAdapter(plain).validate_python(value, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = "".join(f"[{part!r}]" for part in first["loc"])
+            raise ContractError(
+                f"stack '{stack}', output '{output}'{where}: {first['msg'].lower()}; "
+                f"layer '{cls.LAYER}' exports it, so run `pulumi up` on '{stack}' with this program's version"
+            ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster(Contract):
+    """A Kubernetes cluster that can be reached."""
+
+    LAYER = "cluster"
+    VERSION = 1
+
+    identifier: pulumi.Output[str]
+    """Stays the same when the kubeconfig's credentials change; another value is another cluster."""
+
+    kubeconfig: pulumi.Output[str]
+    """A self-contained kubeconfig with one context, in YAML; secret."""
+
+    pod_cidr: pulumi.Output[str]
+    service_cidr: pulumi.Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authority(Contract):
+    """The mesh CA. Its key is in the Secret `cacerts`, which the layer writes itself."""
+
+    LAYER = "authority"
+    VERSION = 1
+
+    namespace: pulumi.Output[str]
+    """The control plane's namespace, where `cacerts` is."""
+
+    root_certificate: pulumi.Output[str]
+    """PEM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mesh(Contract):
+    """Istio, ready to inject and to configure gateways."""
+
+    LAYER = "mesh"
+    VERSION = 1
+
+    namespace: pulumi.Output[str]
+    """Istio's root namespace."""
+
+    revision_tag: pulumi.Output[str]
+    """Value of the label istio.io/rev for namespaces and gateways of this mesh."""
+
+    trust_domain: pulumi.Output[str]
+
+
+class GatewayAddress(TypedDict):
+    """Where clients reach a gateway."""
+
+    address: str
+    """An IP address, or a host name where the platform gives one."""
+
+    http_port: int
+    https_port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingress(Contract):
+    """The gateways and the certificates that their clients have to trust."""
+
+    LAYER = "ingress"
+    VERSION = 1
+
+    gateways: pulumi.Output[dict[str, GatewayAddress]]
+    """By the gateway's name in the settings."""
+
+    root_certificates: pulumi.Output[dict[str, str]]
+    """PEM, by the authority's name in the settings."""
