@@ -1,0 +1,3 @@
+module meshgate/lab/apps
+
+go 1.26.0

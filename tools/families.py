@@ -1,0 +1,151 @@
+"""The Go programs, one family for each go.mod: their `replace` lines clash, so they cannot share one."""
+
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.cache import copy_tree
+from tools.errors import ToolsError
+from tools.part import Part, files_below
+from tools.workshop import GO_ENVIRONMENT, Workshop
+
+HERE = Path(__file__).parent
+ISTIO_VERSION = "1.31.1"  # what the pinned commit of istio.io/istio was released as; the module has no such tag
+ISTIO_MODULE = "istio.io/istio"
+
+
+@dataclass(frozen=True)
+class ModuleFile:
+    """A file that a family takes out of one of its modules: `path` in `module`, copied to `target`."""
+
+    module: str
+    path: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Family(Part):
+    """Programs that are built together from the go.mod in `source`.
+
+    packages: what `go build` makes, one program each; version: name of a string variable -> its value;
+    embedded: copied into the sources before the build; scripts: copied beside the programs.
+    """
+
+    source: Path
+    packages: tuple[str, ...]
+    version: tuple[tuple[str, str], ...] = ()
+    embedded: tuple[ModuleFile, ...] = ()
+    scripts: tuple[ModuleFile, ...] = ()
+
+    def inputs(self) -> Iterable[bytes]:
+        yield repr((self.packages, self.version, self.embedded, self.scripts, GO_ENVIRONMENT)).encode()
+        yield from files_below(self.source)
+
+    def make(self, result: Path, workshop: Workshop) -> None:
+        if not shutil.which("go"):
+            raise ToolsError("`go` is not on PATH: install Go 1.21 or newer (tools/README.md says which versions work)")
+        # A copy, so that embedded files and whatever Go writes never land in the checkout.
+        source = workshop.scratch / "source"
+        copy_tree(self.source, source)
+        for file in self.embedded:
+            shutil.copyfile(workshop.module_dir(file.module, source) / file.path, source / file.target)
+        stamps = [f"-X {variable}={value}" for variable, value in self.version]
+        workshop.run(
+            ["go", "build", "-v", "-ldflags", " ".join(["-s", "-w", *stamps]), "-o", f"{result}/", *self.packages],
+            cwd=source,
+            env=GO_ENVIRONMENT,
+        )
+        for file in self.scripts:
+            shutil.copyfile(workshop.module_dir(file.module, source) / file.path, result / file.target)
+            (result / file.target).chmod(0o755)
+
+
+def _pinned(family: str, module: str) -> str:
+    """The version of a module that a family's go.mod names, such as `v1.34.4`."""
+    go_mod = HERE / family / "go.mod"
+    found = re.search(rf"^\s*(?:require )?{re.escape(module)} (v\S+)", go_mod.read_text(), re.MULTILINE)
+    if not found:
+        raise ToolsError(f"{go_mod} does not require {module}")
+    return found[1]
+
+
+def _kubernetes_version() -> tuple[tuple[str, str], ...]:
+    version = _pinned("kubernetes", "k8s.io/kubernetes")
+    major, minor, _ = version.removeprefix("v").split(".", 2)
+    prefix = "k8s.io/component-base/version.git"
+    return ((f"{prefix}Version", version), (f"{prefix}Major", major), (f"{prefix}Minor", minor))
+
+
+_PULUMI_SDK = "github.com/pulumi/pulumi/sdk/v3"
+_PULUMI_KUBERNETES = "github.com/pulumi/pulumi-kubernetes/provider/v4"
+_PLUGIN = "pulumi-resource-kubernetes"
+
+ISTIO = Family(
+    "istio",
+    HERE / "istio",
+    (
+        "istio.io/istio/pilot/cmd/pilot-discovery",
+        "istio.io/istio/pilot/cmd/pilot-agent",
+        "istio.io/istio/istioctl/cmd/istioctl",
+    ),
+    version=(
+        (f"{ISTIO_MODULE}/pkg/version.buildVersion", ISTIO_VERSION),
+        (f"{ISTIO_MODULE}/pkg/version.buildTag", ISTIO_VERSION),
+        (f"{ISTIO_MODULE}/pkg/version.buildStatus", "Clean"),
+    ),
+)
+HTTPBIN = Family("httpbin", HERE / "httpbin", ("github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin",))
+APPS = Family("apps", HERE.parent / "lab" / "apps", ("./cmd/pause", "./cmd/catalog", "./cmd/webapp"))
+
+FAMILIES: tuple[Family, ...] = (
+    APPS,
+    HTTPBIN,
+    Family(
+        "pulumi-language-python",
+        HERE / "pulumi-language-python",
+        (f"{_PULUMI_SDK}/python/cmd/pulumi-language-python",),
+        scripts=(
+            ModuleFile(_PULUMI_SDK, "python/cmd/pulumi-language-python-exec", "pulumi-language-python-exec"),
+            ModuleFile(_PULUMI_SDK, "python/dist/pulumi-analyzer-policy-python", "pulumi-analyzer-policy-python"),
+            ModuleFile(_PULUMI_SDK, "python/dist/pulumi-resource-pulumi-python", "pulumi-resource-pulumi-python"),
+        ),
+    ),
+    Family("kwok", HERE / "kwok", ("sigs.k8s.io/kwok/cmd/kwok",)),
+    Family(
+        "kubernetes",
+        HERE / "kubernetes",
+        tuple(
+            f"k8s.io/kubernetes/cmd/{program}"
+            for program in (
+                "kube-apiserver",
+                "kube-controller-manager",
+                "kube-scheduler",
+                "kubelet",
+                "kube-proxy",
+                "kubectl",
+            )
+        ),
+        version=_kubernetes_version(),
+    ),
+    Family("coredns", HERE / "coredns", ("github.com/coredns/coredns",)),
+    ISTIO,
+    Family(
+        "pulumi",
+        HERE / "pulumi",
+        ("github.com/pulumi/pulumi/pkg/v3/cmd/pulumi", f"./{_PLUGIN}"),
+        version=((f"{_PULUMI_SDK}/go/common/version.Version", _pinned("pulumi", _PULUMI_SDK)),),
+        # 40 MB of schema: taken from the pinned module at build time rather than committed.
+        embedded=tuple(
+            ModuleFile(_PULUMI_KUBERNETES, f"cmd/{_PLUGIN}/{name}", f"{_PLUGIN}/{name}")
+            for name in ("schema.json", "terraform-mapping.json")
+        ),
+    ),
+    Family(
+        "helm",
+        HERE / "helm",
+        ("helm.sh/helm/v3/cmd/helm",),
+        version=(("helm.sh/helm/v3/internal/version.version", _pinned("helm", "helm.sh/helm/v3")),),
+    ),
+)
