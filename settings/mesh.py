@@ -28,7 +28,6 @@ class IstioSettings(Model):
 class MeshSettings(Model):
     """The control plane: mesh-wide are STRICT mutual TLS and REGISTRY_ONLY, nothing else."""
 
-    namespace: DnsLabel = "istio-system"
     revision: DnsLabel
     """The control plane's revision, for example 1-31-1."""
 

@@ -81,7 +81,8 @@ def _pools(nodes: list[Node], pools: tuple[NodePool, ...]) -> Iterator[Problem]:
             if found != expected:
                 yield Problem(
                     key=f"{where}.taints",
-                    message=f"node '{_name(node)}' has {_listed(found)}; pool '{pool.name}' should have {_listed(expected)}",
+                    message=f"node '{_name(node)}' has {_listed(found)}; "
+                    f"pool '{pool.name}' should have {_listed(expected)}",
                 )
 
 
@@ -95,7 +96,7 @@ def _addresses(nodes: list[Node], settings: OnpremCluster) -> Iterator[Problem]:
                     message=f"node '{_name(node)}' has the address {address.address}, outside {settings.cidrs.nodes}",
                 )
         pod_cidr = node.spec and node.spec.podCIDR
-        # Some networks (Calico, Cilium) hand out pod addresses without the node's podCIDR; then there is none to compare.
+        # Some networks (Calico, Cilium) give pods addresses without the node's podCIDR: nothing to compare then.
         if pod_cidr and not _subnet(pod_cidr, settings.cidrs.pods):
             yield Problem(
                 key="cidrs.pods",

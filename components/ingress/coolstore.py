@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -37,15 +38,23 @@ class Coolstore(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.namespace = namespace.metadata.name
-        catalog = self._service(name, "catalog", args.coolstore.catalog_image, port=3000, after=[])
-        # webapp finds catalog by the variables that Kubernetes sets for Services which exist when a pod starts.
-        self._service(name, "webapp", args.coolstore.webapp_image, port=8080, after=[catalog])
+        self._service(name, "catalog", args.coolstore.catalog_image, port=3000)
+        self._service(
+            name,
+            "webapp",
+            args.coolstore.webapp_image,
+            port=8080,
+            env={
+                "CATALOG_SERVICE_HOST": pulumi.Output.concat("catalog.", self.namespace),
+                "CATALOG_SERVICE_PORT": "80",
+            },
+        )
         self.register_outputs({"namespace": self.namespace})
 
     def _service(
-        self, name: str, app: str, image: str, *, port: int, after: list[pulumi.Resource]
-    ) -> kubernetes.core.v1.Service:
-        opts = pulumi.ResourceOptions(parent=self, depends_on=after)
+        self, name: str, app: str, image: str, *, port: int, env: Mapping[str, pulumi.Input[str]] | None = None
+    ) -> None:
+        opts = pulumi.ResourceOptions(parent=self)
         metadata = kubernetes.meta.v1.ObjectMetaArgs(name=app, namespace=self.namespace, labels={"app": app})
         account = kubernetes.core.v1.ServiceAccount(f"{name}-{app}-account", metadata=metadata, opts=opts)
         container = kubernetes.core.v1.ContainerArgs(
@@ -58,7 +67,8 @@ class Coolstore(pulumi.ComponentResource):
                     value_from=kubernetes.core.v1.EnvVarSourceArgs(
                         field_ref=kubernetes.core.v1.ObjectFieldSelectorArgs(field_path="metadata.namespace")
                     ),
-                )
+                ),
+                *(kubernetes.core.v1.EnvVarArgs(name=key, value=value) for key, value in (env or {}).items()),
             ],
             readiness_probe=kubernetes.core.v1.ProbeArgs(
                 tcp_socket=kubernetes.core.v1.TCPSocketActionArgs(port="http"), period_seconds=2
@@ -72,7 +82,7 @@ class Coolstore(pulumi.ComponentResource):
                 seccomp_profile=kubernetes.core.v1.SeccompProfileArgs(type="RuntimeDefault"),
             ),
         )
-        deployment = kubernetes.apps.v1.Deployment(
+        kubernetes.apps.v1.Deployment(
             f"{name}-{app}",
             metadata=metadata,
             spec=kubernetes.apps.v1.DeploymentSpecArgs(
@@ -86,12 +96,12 @@ class Coolstore(pulumi.ComponentResource):
             ),
             opts=opts,
         )
-        return kubernetes.core.v1.Service(
+        kubernetes.core.v1.Service(
             f"{name}-{app}-service",
             metadata=metadata,
             spec=kubernetes.core.v1.ServiceSpecArgs(
                 selector={"app": app},
                 ports=[kubernetes.core.v1.ServicePortArgs(name="http", port=80, target_port="http")],
             ),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[deployment]),
+            opts=opts,
         )

@@ -1,0 +1,180 @@
+"""An ingress gateway: Envoy at the mesh's edge, and what it answers for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.mesh.charts import release
+from settings.ingress import Host, LoadBalancerService, NodePortService
+from settings.ingress import IngressGateway as IngressGatewaySettings
+from settings.mesh import IstioSettings
+
+HTTP_PORT = 80
+HTTPS_PORT = 443
+STATUS_PORT = 15021
+
+PROXY_CONFIG = (
+    '{"proxyStatsMatcher": {"inclusionRegexps": '
+    '["listener\\\\..*\\\\.(ssl\\\\.(fail_verify.*|handshake|no_certificate)|no_filter_chain_match)"]}}'
+)
+"""Counters of handshakes that were refused; Istio leaves them out, but they tell where a client was turned away."""
+
+
+@dataclass(kw_only=True)
+class IngressGatewayArgs:
+    """Arguments of IngressGateway."""
+
+    gateway_name: str
+    """Name of the Deployment, the Service and the Gateway; its pods are labelled `istio: <name>`."""
+
+    namespace: pulumi.Input[str]
+    revision_tag: pulumi.Input[str]
+    """The mesh's tag, which injects the proxy's configuration."""
+
+    gateway: IngressGatewaySettings
+    istio: IstioSettings
+    credentials: Mapping[str, pulumi.Input[str]]
+    """Names of the Secrets by the certificate's name in the settings."""
+
+
+class IngressGateway(pulumi.ComponentResource):
+    """Deployment and Service by Istio's gateway chart; one server and one VirtualService for each host.
+
+    Source: Istio ingress gateway, part 2 (TLS: SIMPLE, redirect, MUTUAL, several hosts). Reference: Istio, "Secure
+    Gateways".
+    """
+
+    address: pulumi.Output[str]
+    """An IP address, or a host name where the platform gives one."""
+
+    http_port: pulumi.Output[int]
+    https_port: pulumi.Output[int]
+
+    def __init__(self, name: str, args: IngressGatewayArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("meshgate:ingress:IngressGateway", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+
+        deployment = release(
+            f"{name}-release",
+            args.istio,
+            "gateway",
+            name=args.gateway_name,
+            namespace=args.namespace,
+            values=_values(args),
+            opts=child,
+        )
+        gateway = kubernetes.apiextensions.CustomResource(
+            f"{name}-gateway",
+            api_version="networking.istio.io/v1",
+            kind="Gateway",
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args.gateway_name, namespace=args.namespace),
+            spec={
+                "selector": {"istio": args.gateway_name},
+                "servers": [server for host in args.gateway.hosts for server in _servers(host, args.credentials)],
+            },
+            opts=child,
+        )
+        for host in args.gateway.hosts:
+            kubernetes.apiextensions.CustomResource(
+                f"{name}-{_slug(host.host)}",
+                api_version="networking.istio.io/v1",
+                kind="VirtualService",
+                metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                    name=f"{args.gateway_name}-{_slug(host.host)}", namespace=args.namespace
+                ),
+                spec={
+                    "hosts": [host.host],
+                    "gateways": [gateway.metadata["name"]],
+                    # Only the gateways, which are in this namespace, need to know it.
+                    "exportTo": ["."],
+                    "http": [{"route": [{"destination": _destination(host)}]}],
+                },
+                opts=child,
+            )
+        service = kubernetes.core.v1.Service.get(
+            f"{name}-service",
+            # Read from the release's status: known when Helm has waited until the Service has its address.
+            pulumi.Output.concat(deployment.status.namespace, "/", deployment.status.name),
+            opts=child,
+        )
+        if isinstance(args.gateway.service, NodePortService):
+            self.address = pulumi.Output.from_input(str(args.gateway.service.addresses[0]))
+        else:
+            self.address = service.status.apply(_load_balancer_address)
+        exposed = "node_port" if isinstance(args.gateway.service, NodePortService) else "port"
+        self.http_port = service.spec.apply(lambda spec: _port(spec, "http2", exposed))
+        self.https_port = service.spec.apply(lambda spec: _port(spec, "https", exposed))
+        self.register_outputs({"address": self.address, "httpPort": self.http_port, "httpsPort": self.https_port})
+
+
+def _values(args: IngressGatewayArgs) -> dict[str, Any]:
+    gateway = args.gateway
+    return {
+        "revision": args.revision_tag,
+        "podAnnotations": {"proxy.istio.io/config": PROXY_CONFIG},
+        "labels": {"app": args.gateway_name, "istio": args.gateway_name},
+        "service": _service(gateway.service),
+        "autoscaling": {"minReplicas": gateway.replicas.min, "maxReplicas": gateway.replicas.max},
+        **({"podDisruptionBudget": {"minAvailable": 1}} if gateway.replicas.min > 1 else {}),
+        "resources": {"requests": {"cpu": gateway.resources.cpu, "memory": gateway.resources.memory}},
+    }
+
+
+def _service(service: LoadBalancerService | NodePortService) -> dict[str, Any]:
+    ports = [
+        {"name": "status-port", "port": STATUS_PORT, "targetPort": STATUS_PORT, "protocol": "TCP"},
+        {"name": "http2", "port": HTTP_PORT, "targetPort": HTTP_PORT, "protocol": "TCP"},
+        {"name": "https", "port": HTTPS_PORT, "targetPort": HTTPS_PORT, "protocol": "TCP"},
+    ]
+    values: dict[str, Any] = {"type": service.type, "externalTrafficPolicy": service.external_traffic_policy}
+    if isinstance(service, NodePortService):
+        ports[1]["nodePort"] = service.node_ports.http
+        ports[2]["nodePort"] = service.node_ports.https
+    else:
+        values["annotations"] = dict(service.annotations)
+        values["loadBalancerSourceRanges"] = [str(cidr) for cidr in service.source_ranges]
+        if service.load_balancer_ip is not None:
+            values["loadBalancerIP"] = str(service.load_balancer_ip)
+    return {**values, "ports": ports}
+
+
+def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[dict[str, Any]]:
+    slug = _slug(host.host)
+    https = {
+        "hosts": [host.host],
+        "port": {"number": HTTPS_PORT, "name": f"https-{slug}", "protocol": "HTTPS"},
+        "tls": {
+            "mode": host.tls.mode,
+            "credentialName": credentials[host.tls.credential],
+            "minProtocolVersion": "TLSV1_2",
+        },
+    }
+    http: dict[str, Any] = {
+        "hosts": [host.host],
+        "port": {"number": HTTP_PORT, "name": f"http-{slug}", "protocol": "HTTP"},
+    }
+    if host.http == "redirect":
+        http["tls"] = {"httpsRedirect": True}
+    return [https] if host.http == "none" else [http, https]
+
+
+def _destination(host: Host) -> dict[str, Any]:
+    return {"host": host.backend.service, "port": {"number": host.backend.port}}
+
+
+def _slug(host: str) -> str:
+    return host.replace(".", "-")
+
+
+def _load_balancer_address(status: Any) -> str:
+    ingress = status.load_balancer.ingress[0]
+    return str(ingress.ip or ingress.hostname)
+
+
+def _port(spec: Any, name: str, exposed: str) -> int:
+    return next(int(getattr(port, exposed)) for port in spec.ports if port.name == name)

@@ -1,0 +1,117 @@
+"""The scenario `ingress` as one component."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.authority.private_ca import PrivateCa, PrivateCaArgs
+from components.ingress.coolstore import Coolstore, CoolstoreArgs
+from components.ingress.credential import Credential, CredentialArgs
+from components.ingress.gateway import IngressGateway, IngressGatewayArgs
+from settings.ingress import IngressSettings, IssuedCertificate
+from settings.mesh import IstioSettings
+
+
+@dataclass(kw_only=True)
+class IngressArgs:
+    """Arguments of Ingress."""
+
+    ingress: IngressSettings
+    istio: IstioSettings
+    revision_tag: pulumi.Input[str]
+    """Value of istio.io/rev for the namespaces: the mesh that the gateways belong to."""
+
+    protect: bool
+    """Whether the certificate authorities are protected from deletion."""
+
+
+class Ingress(pulumi.ComponentResource):
+    """The gateways' namespace, certificate authorities, credentials and gateways; webapp and catalog when wanted."""
+
+    gateways: dict[str, IngressGateway]
+    """By name in the settings."""
+
+    root_certificates: dict[str, pulumi.Output[str]]
+    """PEM, by the authority's name in the settings."""
+
+    def __init__(self, name: str, args: IngressArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("meshgate:ingress:Ingress", name, None, opts)
+        child = pulumi.ResourceOptions(parent=self)
+        ingress = args.ingress
+
+        namespace = kubernetes.core.v1.Namespace(
+            f"{name}-namespace",
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                name=ingress.namespace, labels={"istio.io/rev": args.revision_tag}
+            ),
+            opts=child,
+        ).metadata.name
+        if ingress.coolstore is not None:
+            Coolstore(
+                f"{name}-coolstore",
+                CoolstoreArgs(coolstore=ingress.coolstore, revision_tag=args.revision_tag),
+                opts=child,
+            )
+        authorities = {
+            key: PrivateCa(
+                f"{name}-{key}-ca",
+                PrivateCaArgs(common_name=key, organization="meshgate", lifetimes=lifetimes, protect=args.protect),
+                opts=child,
+            )
+            for key, lifetimes in ingress.authorities.items()
+        }
+        credentials: dict[str, pulumi.Input[str]] = {}
+        for key, certificate in ingress.certificates.items():
+            if not isinstance(certificate, IssuedCertificate):
+                credentials[key] = key
+                continue
+            credentials[key] = Credential(
+                f"{name}-{key}",
+                CredentialArgs(
+                    secret_name=key,
+                    namespace=namespace,
+                    common_name=certificate.hosts[0],
+                    dns_names=certificate.hosts,
+                    allowed_uses=["server_auth"],
+                    authority=authorities[certificate.authority],
+                    validity_hours=certificate.validity_hours,
+                    early_renewal_hours=certificate.early_renewal_hours,
+                    client_authority=authorities.get(certificate.client_authority or ""),
+                ),
+                opts=child,
+            ).secret_name
+        for key, client in ingress.clients.items():
+            Credential(
+                f"{name}-{key}",
+                CredentialArgs(
+                    secret_name=key,
+                    namespace=namespace,
+                    common_name=client.common_name,
+                    allowed_uses=["client_auth"],
+                    authority=authorities[client.authority],
+                    validity_hours=client.validity_hours,
+                    early_renewal_hours=client.early_renewal_hours,
+                ),
+                opts=child,
+            )
+
+        self.gateways = {
+            key: IngressGateway(
+                f"{name}-{key}",
+                IngressGatewayArgs(
+                    gateway_name=key,
+                    namespace=namespace,
+                    revision_tag=args.revision_tag,
+                    gateway=gateway,
+                    istio=args.istio,
+                    credentials=credentials,
+                ),
+                opts=child,
+            )
+            for key, gateway in ingress.gateways.items()
+        }
+        self.root_certificates = {key: authority.root_certificate for key, authority in authorities.items()}
+        self.register_outputs({"rootCertificates": self.root_certificates})

@@ -1,0 +1,35 @@
+"""Scenario `ingress`: TLS at the mesh's edge (source: Istio ingress gateway, part 2)."""
+
+from __future__ import annotations
+
+import pulumi
+
+from components.ingress.ingress import Ingress, IngressArgs
+from settings import Settings
+from stacks import contracts
+from stacks.upstream import Upstream
+
+
+def build(settings: Settings, upstream: Upstream) -> contracts.Ingress:
+    """Make the gateways with their certificates, and the application when the settings have one."""
+    assert settings.ingress is not None
+    ingress = Ingress(
+        f"{settings.name}-ingress",
+        IngressArgs(
+            ingress=settings.ingress,
+            istio=settings.istio,
+            revision_tag=upstream.mesh.revision_tag,
+            protect=settings.protect,
+        ),
+        opts=pulumi.ResourceOptions(providers=[upstream.kubernetes]),
+    )
+    addresses = {
+        name: pulumi.Output.all(
+            address=gateway.address, http_port=gateway.http_port, https_port=gateway.https_port
+        ).apply(lambda values: contracts.GatewayAddress(**values))
+        for name, gateway in ingress.gateways.items()
+    }
+    return contracts.Ingress(
+        gateways=pulumi.Output.from_input(addresses),
+        root_certificates=pulumi.Output.from_input(ingress.root_certificates),
+    )

@@ -1,0 +1,69 @@
+"""What every layer's `build` gets besides its own settings: the layers below it, and the cluster's provider."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TypeVar, cast
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from settings import Layer, Settings
+from stacks import contracts
+
+C = TypeVar("C", bound=contracts.Contract)
+
+
+class Upstream:
+    """The contracts of the layers that are already built, in this stack or in another one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._name = settings.name
+        self._stacks = settings.upstream
+        self._built: dict[Layer, contracts.Contract] = {}
+        self._references: dict[str, pulumi.StackReference] = {}
+
+    def add(self, layer: Layer, contract: contracts.Contract) -> None:
+        """Keep what a layer of this stack hands on, for the layers above it and as stack outputs."""
+        contract.export()
+        self._built[layer] = contract
+
+    @cached_property
+    def cluster(self) -> contracts.Cluster:
+        """The cluster."""
+        return self._contract("cluster", contracts.Cluster)
+
+    @cached_property
+    def authority(self) -> contracts.Authority:
+        """The mesh CA."""
+        return self._contract("authority", contracts.Authority)
+
+    @cached_property
+    def mesh(self) -> contracts.Mesh:
+        """The mesh."""
+        return self._contract("mesh", contracts.Mesh)
+
+    @cached_property
+    def kubernetes(self) -> kubernetes.Provider:
+        """The one provider for the cluster; every Kubernetes resource of the stack is made with it."""
+        return kubernetes.Provider(
+            f"{self._name}-kubernetes",
+            kubeconfig=self.cluster.kubeconfig,
+            # A kubeconfig with fresh credentials must not replace every resource.
+            cluster_identifier=self.cluster.identifier,
+            enable_server_side_apply=True,
+            # A certificate's Secret changes in place: replaced, it would be gone for a moment.
+            enable_secret_mutable=True,
+            enable_config_map_mutable=True,
+        )
+
+    def _contract(self, layer: Layer, contract: type[C]) -> C:
+        if layer in self._built:
+            return cast(C, self._built[layer])
+        stack = self._stacks[layer]
+        return contract.from_stack(self._reference(stack), stack)
+
+    def _reference(self, stack: str) -> pulumi.StackReference:
+        if stack not in self._references:
+            self._references[stack] = pulumi.StackReference(stack)
+        return self._references[stack]
