@@ -6,8 +6,18 @@ from tools.build import PROGRAMS
 from tools.cache import cache_dir
 from tools.charts import CHARTS_PART
 from tools.errors import NotBuilt, ToolsError
+from tools.images import REGISTRY, registry_config
 
-__all__ = ["NotBuilt", "ToolsError", "cache_dir", "charts_dir", "program", "programs_path"]
+__all__ = [
+    "NotBuilt",
+    "ToolsError",
+    "cache_dir",
+    "charts_dir",
+    "program",
+    "programs_path",
+    "registry_config",
+    "registry_dir",
+]
 
 
 def programs_path() -> list[Path]:
@@ -26,3 +36,8 @@ def program(name: str) -> Path:
 def charts_dir() -> Path:
     """The directory that holds Istio's charts `base`, `istiod` and `gateway`. Raises NotBuilt."""
     return CHARTS_PART.require()
+
+
+def registry_dir() -> Path:
+    """The docker-registry storage with all images, for `registry_config`. Raises NotBuilt."""
+    return REGISTRY.require()

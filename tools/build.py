@@ -8,12 +8,14 @@ from tools.charts import CHARTS_PART
 from tools.envoy import ENVOY
 from tools.errors import ToolsError
 from tools.families import FAMILIES
+from tools.images import REGISTRY
 from tools.part import Part
 from tools.progress import Progress
+from tools.rootfs import ROOTFS
 from tools.workshop import Workshop
 
-PROGRAMS: tuple[Part, ...] = (*FAMILIES, ENVOY)
-PARTS: tuple[Part, ...] = (ENVOY, *FAMILIES, CHARTS_PART)
+PROGRAMS: tuple[Part, ...] = (ENVOY, *FAMILIES)
+PARTS: tuple[Part, ...] = (*PROGRAMS, CHARTS_PART, ROOTFS, REGISTRY)
 
 
 def select(names: Sequence[str]) -> list[Part]:

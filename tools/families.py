@@ -23,6 +23,7 @@ class ModuleFile:
     module: str
     path: str
     target: str
+    mode: int = 0o644
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,17 @@ class Family(Part):
     """Programs that are built together from the go.mod in `source`.
 
     packages: what `go build` makes, one program each; version: name of a string variable -> its value;
-    embedded: copied into the sources before the build; scripts: copied beside the programs.
+    embedded: copied into the sources before the build; beside: copied to the programs.
     """
 
     source: Path
     packages: tuple[str, ...]
     version: tuple[tuple[str, str], ...] = ()
     embedded: tuple[ModuleFile, ...] = ()
-    scripts: tuple[ModuleFile, ...] = ()
+    beside: tuple[ModuleFile, ...] = ()
 
     def inputs(self) -> Iterable[bytes]:
-        yield repr((self.packages, self.version, self.embedded, self.scripts, GO_ENVIRONMENT)).encode()
+        yield repr((self.packages, self.version, self.embedded, self.beside, GO_ENVIRONMENT)).encode()
         yield from files_below(self.source)
 
     def make(self, result: Path, workshop: Workshop) -> None:
@@ -57,9 +58,9 @@ class Family(Part):
             cwd=source,
             env=GO_ENVIRONMENT,
         )
-        for file in self.scripts:
+        for file in self.beside:
             shutil.copyfile(workshop.module_dir(file.module, source) / file.path, result / file.target)
-            (result / file.target).chmod(0o755)
+            (result / file.target).chmod(file.mode)
 
 
 def _pinned(family: str, module: str) -> str:
@@ -95,6 +96,7 @@ ISTIO = Family(
         (f"{ISTIO_MODULE}/pkg/version.buildTag", ISTIO_VERSION),
         (f"{ISTIO_MODULE}/pkg/version.buildStatus", "Clean"),
     ),
+    beside=(ModuleFile(ISTIO_MODULE, "tools/packaging/common/envoy_bootstrap.json", "envoy_bootstrap.json"),),
 )
 HTTPBIN = Family("httpbin", HERE / "httpbin", ("github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin",))
 APPS = Family("apps", HERE.parent / "lab" / "apps", ("./cmd/pause", "./cmd/catalog", "./cmd/webapp"))
@@ -106,10 +108,13 @@ FAMILIES: tuple[Family, ...] = (
         "pulumi-language-python",
         HERE / "pulumi-language-python",
         (f"{_PULUMI_SDK}/python/cmd/pulumi-language-python",),
-        scripts=(
-            ModuleFile(_PULUMI_SDK, "python/cmd/pulumi-language-python-exec", "pulumi-language-python-exec"),
-            ModuleFile(_PULUMI_SDK, "python/dist/pulumi-analyzer-policy-python", "pulumi-analyzer-policy-python"),
-            ModuleFile(_PULUMI_SDK, "python/dist/pulumi-resource-pulumi-python", "pulumi-resource-pulumi-python"),
+        beside=tuple(
+            ModuleFile(_PULUMI_SDK, f"python/{script}", Path(script).name, 0o755)
+            for script in (
+                "cmd/pulumi-language-python-exec",
+                "dist/pulumi-analyzer-policy-python",
+                "dist/pulumi-resource-pulumi-python",
+            )
         ),
     ),
     Family("kwok", HERE / "kwok", ("sigs.k8s.io/kwok/cmd/kwok",)),

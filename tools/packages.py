@@ -37,7 +37,7 @@ PACKAGES = (
 SERVICES = ("containerd", "docker-registry", "etcd")
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-POLICY_TEXT = "#!/bin/sh\n# Put here by meshgate while it installs packages: no service starts. May be removed.\nexit 101\n"
+POLICY_TEXT = "#!/bin/sh\n# Put here by meshgate while it installs packages. May be removed.\nexit 101\n"
 
 Runner = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 

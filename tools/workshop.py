@@ -41,7 +41,7 @@ class Workshop:
         with self.log.open("ab") as log:
             log.write(f"$ {shlex.join(argv)}\n".encode())
             log.flush()
-            with (output.open("wb") if output else self.log.open("ab")) as stdout:
+            with output.open("wb") if output else self.log.open("ab") as stdout:
                 try:
                     process = subprocess.Popen(
                         # Whatever ends us, kill -9 too, must not leave a compiler running behind our back.

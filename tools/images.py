@@ -1,0 +1,253 @@
+"""The lab's container images, written as the storage of a docker-registry that the lab serves read-only.
+
+The images carry their public names, so manifests need no change for the lab. Each is a few tar layers and a
+config. They are written straight into the registry's storage (its layout is that of distribution's
+registry/storage/paths.go, unchanged since version 2.0): no registry has to run for it, on no port, and an
+interrupt leaves nothing to stop.
+"""
+
+import hashlib
+import io
+import json
+import platform
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from tools.envoy import ENVOY
+from tools.families import APPS, HTTPBIN, ISTIO, ISTIO_VERSION
+from tools.part import Part
+from tools.rootfs import ROOTFS
+from tools.workshop import Workshop
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's names -> the images' names
+SEARCH_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PILOT_AGENT = "/usr/local/bin/pilot-agent"
+PILOT_DISCOVERY = "/usr/local/bin/pilot-discovery"
+CURL_ENTRYPOINT = """\
+#!/bin/sh
+# As in the public image: options alone are curl's, anything else is a command.
+case "$1" in
+-*) exec curl "$@" ;;
+*) exec "$@" ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A file out of a built part's directory."""
+
+    part: Part
+    path: str
+    mode: int = 0o755
+
+    def read(self) -> bytes:
+        return (self.part.directory / self.path).read_bytes()
+
+
+@dataclass(frozen=True)
+class Written:
+    """An executable file given by its text."""
+
+    text: str
+    mode: int = 0o755
+
+    def read(self) -> bytes:
+        return self.text.encode()
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: a layer with `files` (absolute path -> file), above Debian's root filesystem if `debian`.
+
+    `config` is the section of that name in the OCI image configuration.
+    """
+
+    name: str
+    files: Mapping[str, Copied | Written]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    debian: bool = False
+
+    @property
+    def repository(self) -> str:
+        """The name as a registry sees it: without host and tag."""
+        return self.name.partition("/")[2].rpartition(":")[0]
+
+    @property
+    def tag(self) -> str:
+        return self.name.rpartition(":")[2]
+
+
+# Users, entrypoints and paths are those of the public images (Istio: pilot/docker/Dockerfile.* in its module).
+IMAGES = (
+    Image(
+        "registry.k8s.io/pause:3.10",
+        {"/pause": Copied(APPS, "pause")},
+        {"User": "65535:65535", "Entrypoint": ["/pause"]},
+    ),
+    Image(
+        f"registry.istio.io/release/pilot:{ISTIO_VERSION}",
+        {PILOT_DISCOVERY: Copied(ISTIO, "pilot-discovery")},
+        {"User": "1337:1337", "Entrypoint": [PILOT_DISCOVERY]},
+        debian=True,
+    ),
+    Image(
+        f"registry.istio.io/release/proxyv2:{ISTIO_VERSION}",
+        {
+            PILOT_AGENT: Copied(ISTIO, "pilot-agent"),
+            "/usr/local/bin/envoy": Copied(ENVOY, "envoy"),
+            "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json": Copied(ISTIO, "envoy_bootstrap.json", 0o644),
+        },
+        {"WorkingDir": "/", "Entrypoint": [PILOT_AGENT]},
+        debian=True,
+    ),
+    Image(
+        "docker.io/istioinaction/webapp:latest",
+        {"/webapp": Copied(APPS, "webapp")},
+        {"User": "65532:65532", "Entrypoint": ["/webapp"], "ExposedPorts": {"8080/tcp": {}}},
+    ),
+    Image(
+        "docker.io/istioinaction/catalog:latest",
+        {"/catalog": Copied(APPS, "catalog")},
+        {"User": "65532:65532", "Entrypoint": ["/catalog"], "ExposedPorts": {"3000/tcp": {}}},
+    ),
+    Image(
+        "docker.io/curlimages/curl:8.16.0",
+        {"/entrypoint.sh": Written(CURL_ENTRYPOINT)},
+        {"User": "100:101", "Entrypoint": ["/entrypoint.sh"], "Cmd": ["curl"]},
+        debian=True,
+    ),
+    Image(
+        "docker.io/mccutchen/go-httpbin:2.26.0",
+        {"/bin/go-httpbin": Copied(HTTPBIN, "go-httpbin")},
+        {"User": "65532:65532", "Cmd": ["/bin/go-httpbin"], "ExposedPorts": {"8080/tcp": {}}},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Registry(Part):
+    @property
+    def shelf(self) -> str:
+        return "registry"
+
+    @property
+    def needs(self) -> tuple[Part, ...]:
+        return (APPS, HTTPBIN, ISTIO, ENVOY, ROOTFS)
+
+    def inputs(self) -> Iterable[bytes]:
+        # The definitions above and how they are written: all of it is in this file.
+        yield Path(__file__).read_bytes()
+
+    def make(self, result: Path, workshop: Workshop) -> None:
+        storage = Storage(result / "docker" / "registry" / "v2", workshop.scratch)
+        for image in IMAGES:
+            workshop.tick(image.name)
+            storage.add(image)
+
+
+REGISTRY = Registry("images")
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The files of a docker-registry below `root`."""
+
+    root: Path
+    scratch: Path
+
+    def add(self, image: Image) -> None:
+        layers = [ROOTFS.directory / "rootfs.tar"] if image.debian else []
+        layers.append(write_layer(image.files, self.scratch / "layer.tar"))
+        stored = [self.blob(image, path) for path in layers]
+        config = {
+            "architecture": ARCHITECTURES[platform.machine()],
+            "os": "linux",
+            "config": {"Env": [SEARCH_PATH], **image.config},
+            # Layers stay uncompressed (so their digests are the diff IDs): reading them is local, and cores are few.
+            "rootfs": {"type": "layers", "diff_ids": [digest for digest, _ in stored]},
+        }
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", self.blob(image, as_json(config))),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer) for layer in stored],
+        }
+        digest, _ = self._store(as_json(manifest))
+        manifests = self.root / "repositories" / image.repository / "_manifests"
+        link(manifests / "revisions", digest)
+        link(manifests / "tags" / image.tag / "index", digest)
+        current = manifests / "tags" / image.tag / "current"
+        current.mkdir(parents=True)
+        (current / "link").write_text(digest)
+
+    def blob(self, image: Image, content: Path | bytes) -> tuple[str, int]:
+        """Store a layer or a config and make it part of the image's repository; returns digest and size in bytes."""
+        digest, size = self._store(content)
+        link(self.root / "repositories" / image.repository / "_layers", digest)
+        return digest, size
+
+    def _store(self, content: Path | bytes) -> tuple[str, int]:
+        with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
+            hexadecimal = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+        data = self.root / "blobs" / "sha256" / hexadecimal[:2] / hexadecimal / "data"
+        if not data.exists():
+            data.parent.mkdir(parents=True)
+            if isinstance(content, Path):
+                data.hardlink_to(content)
+            else:
+                data.write_bytes(content)
+        return f"sha256:{hexadecimal}", size
+
+
+def link(directory: Path, digest: str) -> None:
+    """The registry's way to say that something belongs to a repository."""
+    path = directory / digest.replace(":", "/") / "link"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(digest)
+
+
+def descriptor(media_type: str, stored: tuple[str, int]) -> dict[str, Any]:
+    digest, size = stored
+    return {"mediaType": media_type, "digest": digest, "size": size}
+
+
+def as_json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def write_layer(files: Mapping[str, Copied | Written], target: Path) -> Path:
+    """Write files and the directories above them as a tar that is equal for equal content: sorted, without times."""
+    target.unlink(missing_ok=True)  # an earlier layer of this name lives on under its digest
+    directories = {str(parent) for path in files for parent in PurePosixPath(path).parents} - {"/"}
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(directories | set(files)):
+            entry = tarfile.TarInfo(path.removeprefix("/"))
+            if path in directories:
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
+            else:
+                content = files[path].read()
+                entry.size, entry.mode = len(content), files[path].mode
+                tar.addfile(entry, io.BytesIO(content))
+    return target
+
+
+def registry_config(root: Path, address: str) -> str:
+    """The configuration of a docker-registry that serves the images in `root`, read-only, on `address` (host:port)."""
+    config = {
+        "version": "0.1",
+        "log": {"level": "warn"},
+        "storage": {
+            "filesystem": {"rootdirectory": str(root)},
+            "maintenance": {"uploadpurging": {"enabled": False}, "readonly": {"enabled": True}},
+        },
+        "http": {"addr": address},
+    }
+    return yaml.safe_dump(config, sort_keys=False)
