@@ -195,7 +195,7 @@ class Storage:
     def _store(self, content: Path | bytes) -> tuple[str, int]:
         with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
             hexadecimal = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
+            size = file.seek(0, io.SEEK_END)
         data = self.root / "blobs" / "sha256" / hexadecimal[:2] / hexadecimal / "data"
         if not data.exists():
             data.parent.mkdir(parents=True)
