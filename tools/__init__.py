@@ -6,7 +6,7 @@ from tools.build import PROGRAMS
 from tools.cache import cache_dir
 from tools.charts import CHARTS_PART
 from tools.errors import NotBuilt, ToolsError
-from tools.images import REGISTRY, registry_config
+from tools.images import REGISTRY
 
 __all__ = [
     "NotBuilt",
@@ -15,7 +15,6 @@ __all__ = [
     "charts_dir",
     "program",
     "programs_path",
-    "registry_config",
     "registry_dir",
 ]
 
@@ -39,5 +38,5 @@ def charts_dir() -> Path:
 
 
 def registry_dir() -> Path:
-    """The docker-registry storage with all images, for `registry_config`. Raises NotBuilt."""
+    """The storage of a docker-registry that has all images. Raises NotBuilt."""
     return REGISTRY.require()

@@ -39,6 +39,7 @@ def select(names: Sequence[str]) -> list[Part]:
 def build(parts: Sequence[Part], progress: Progress) -> None:
     """Build the parts that are missing. Raises ToolsError; what is finished by then stays."""
     if all(part.built for part in parts):
+        progress.say("nothing to build: all is in the cache")
         return
     with locked(progress.say):
         missing = [part for part in parts if not part.built]  # another build may have made some while we waited

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from tools.envoy import ENVOY
 from tools.families import APPS, HTTPBIN, ISTIO, ISTIO_VERSION
 from tools.part import Part
@@ -237,17 +235,3 @@ def write_layer(files: Mapping[str, Copied | Written], target: Path) -> Path:
                 entry.size, entry.mode = len(content), files[path].mode
                 tar.addfile(entry, io.BytesIO(content))
     return target
-
-
-def registry_config(root: Path, address: str) -> str:
-    """The configuration of a docker-registry that serves the images in `root`, read-only, on `address` (host:port)."""
-    config = {
-        "version": "0.1",
-        "log": {"level": "warn"},
-        "storage": {
-            "filesystem": {"rootdirectory": str(root)},
-            "maintenance": {"uploadpurging": {"enabled": False}, "readonly": {"enabled": True}},
-        },
-        "http": {"addr": address},
-    }
-    return yaml.safe_dump(config, sort_keys=False)
