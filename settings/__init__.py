@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import pulumi.runtime.config
 from pydantic import Field, TypeAdapter, ValidationError
@@ -58,12 +58,16 @@ class Settings(Model):
 
 
 def stack_config() -> dict[str, Any]:
-    """The running stack's configuration in the namespace `meshgate`, objects and lists parsed."""
+    """The running stack's configuration in the namespace `meshgate`, objects and lists parsed.
+
+    Keys whose value is an empty object are left out: that is the default which Pulumi.yaml gives to what is not there.
+    """
     # pulumi.Config reads key by key; to find keys that nobody knows, all of them are needed.
     values = {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
-    return {
+    parsed = {
         key.removeprefix("meshgate:"): _parsed(value) for key, value in values.items() if key.startswith("meshgate:")
     }
+    return {key: value for key, value in parsed.items() if value != {}}
 
 
 def _parsed(value: Any) -> Any:
@@ -85,9 +89,10 @@ def load(config: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         problems = from_validation(error, config)
         bad = {details["loc"][0] for details in error.errors()}
+        types = get_type_hints(Settings, include_extras=True)
         good = {
-            name: TypeAdapter(field.annotation).validate_python(config[name])
-            for name, field in Settings.model_fields.items()
+            name: TypeAdapter[Any](types[name]).validate_python(config[name])
+            for name in Settings.model_fields
             if name in config and name not in bad
         }
     for name, value in good.items():
@@ -111,7 +116,8 @@ def _layering(layers: tuple[Layer, ...], upstream: Mapping[Layer, str], config: 
         if upper not in upstream:
             yield Problem(
                 key=f"upstream.{upper}",
-                message=f"is missing; '{layer}' needs the layer '{upper}': add it to layers, or name the stack that holds it",
+                message=f"is missing; '{layer}' needs the layer '{upper}': add it to layers, "
+                "or name the stack that holds it",
             )
     for upper in upstream:
         if upper not in needed:

@@ -50,7 +50,7 @@ class ClusterCidrs(Model):
 
 
 class OnpremCluster(Model):
-    """An existing Kubernetes cluster, reached by kubeconfig; it is checked against these settings before anything is made."""
+    """An existing Kubernetes cluster, reached by kubeconfig and checked against these settings before anything is made."""
 
     kind: Literal["onprem"]
     kubeconfig: str = "~/.kube/config"
@@ -75,7 +75,8 @@ class OnpremCluster(Model):
             if a.labels.items() <= b.labels.items() or b.labels.items() <= a.labels.items():
                 yield Problem(
                     key=f"nodePools[{j}].labels",
-                    message=f"do not tell pool '{b.name}' from '{a.name}' (nodePools[{i}]); give each a label value of its own",
+                    message=f"do not tell pool '{b.name}' from '{a.name}' (nodePools[{i}]); "
+                    "give each a label value of its own",
                 )
 
 

@@ -214,7 +214,8 @@ class IngressSettings(Model):
         if mutual and isinstance(certificate, IssuedCertificate) and certificate.client_authority is None:
             yield Problem(
                 key=f"{where}.mode",
-                message=f"MUTUAL needs certificates.{host.tls.credential}.clientAuthority: who signs the clients' certificates",
+                message=f"MUTUAL needs certificates.{host.tls.credential}.clientAuthority: "
+                "who signs the clients' certificates",
             )
 
     def _node_ports(self) -> Iterator[Problem]:

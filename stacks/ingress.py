@@ -24,12 +24,10 @@ def build(settings: Settings, upstream: Upstream) -> contracts.Ingress:
         opts=pulumi.ResourceOptions(providers=[upstream.kubernetes]),
     )
     addresses = {
-        name: pulumi.Output.all(
-            address=gateway.address, http_port=gateway.http_port, https_port=gateway.https_port
-        ).apply(lambda values: contracts.GatewayAddress(**values))
+        name: {"address": gateway.address, "http_port": gateway.http_port, "https_port": gateway.https_port}
         for name, gateway in ingress.gateways.items()
     }
     return contracts.Ingress(
-        gateways=pulumi.Output.from_input(addresses),
-        root_certificates=pulumi.Output.from_input(ingress.root_certificates),
+        gateways=pulumi.Output.all(**addresses).apply(lambda values: values),
+        root_certificates=pulumi.Output.all(**ingress.root_certificates).apply(lambda values: values),
     )

@@ -68,7 +68,7 @@ class IngressGateway(pulumi.ComponentResource):
             values=_values(args),
             opts=child,
         )
-        gateway = kubernetes.apiextensions.CustomResource(
+        kubernetes.apiextensions.CustomResource(
             f"{name}-gateway",
             api_version="networking.istio.io/v1",
             kind="Gateway",
@@ -89,7 +89,7 @@ class IngressGateway(pulumi.ComponentResource):
                 ),
                 spec={
                     "hosts": [host.host],
-                    "gateways": [gateway.metadata["name"]],
+                    "gateways": [args.gateway_name],
                     # Only the gateways, which are in this namespace, need to know it.
                     "exportTo": ["."],
                     "http": [{"route": [{"destination": _destination(host)}]}],

@@ -1,0 +1,92 @@
+"""The configuration of dev, and an API server to run its preflight against."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from copy import deepcopy
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+class FakeCluster:
+    """An API server that knows its version and its nodes: as much as the preflight asks for."""
+
+    def __init__(self) -> None:
+        self.version = {"major": "1", "minor": "34"}
+        self.nodes = [
+            node("app-1", "10.0.0.11", "10.1.1.0/24", "application"),
+            node("app-2", "10.0.0.12", "10.1.2.0/24", "application"),
+            node("open", "10.0.0.13", "10.1.3.0/24", "open", taint="open"),
+            node("gateway", "10.0.0.14", "10.1.4.0/24", "gateway", taint="gateway"),
+        ]
+        cluster = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                body = cluster.version if self.path == "/version" else {"kind": "NodeList", "items": cluster.nodes}
+                data = json.dumps({"apiVersion": "v1", "metadata": {}, **body}).encode()
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.send_header("content-length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def kubeconfig(self) -> dict[str, Any]:
+        """A kubeconfig that reaches it."""
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{self.server.server_port}"}}],
+            "users": [{"name": "admin", "user": {"token": "not-a-real-token"}}],
+            "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": "admin"}}],
+            "current-context": "fake",
+        }
+
+
+def node(name: str, address: str, pods: str, pool: str, taint: str = "") -> dict[str, Any]:
+    """A Node as the API server shows it."""
+    taints = [{"key": "dedicated", "value": taint, "effect": "NoSchedule"}] if taint else []
+    return {
+        "metadata": {"name": name, "labels": {"cloud.google.com/gke-nodepool": pool}},
+        "spec": {"podCIDR": pods, "taints": taints},
+        "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+    }
+
+
+@pytest.fixture
+def cluster() -> Iterator[FakeCluster]:
+    """A cluster that is as Pulumi.dev.yaml says."""
+    cluster = FakeCluster()
+    yield cluster
+    cluster.server.shutdown()
+    cluster.server.server_close()
+
+
+def stack_file(name: str) -> dict[str, Any]:
+    """The configuration in Pulumi.<name>.yaml, keys without their namespace."""
+    config = yaml.safe_load((CHECKOUT / f"Pulumi.{name}.yaml").read_text())["config"]
+    return {key.removeprefix("meshgate:"): value for key, value in config.items()}
+
+
+@pytest.fixture
+def dev(cluster: FakeCluster, tmp_path: Path) -> dict[str, Any]:
+    """The configuration of dev on the fake cluster; each test may change its own copy."""
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(cluster.kubeconfig()))
+    config = deepcopy(stack_file("dev"))
+    config["cluster"]["kubeconfig"] = str(kubeconfig)
+    return config

@@ -1,0 +1,211 @@
+"""Runs the Pulumi program with mocks and keeps everything that it sent to the engine."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+from google.protobuf import json_format
+from pulumi.runtime.mocks import MockMonitor
+from pulumi.runtime.stack import Stack
+
+import stacks
+from settings import load
+
+SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
+SIGNATURE_KEY = "4dabf18193072939515e22adb298388d"
+
+
+@dataclass
+class Registered:
+    """A resource as the program registered it."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any]
+    """Plain values, names as on the wire; secrets are unwrapped."""
+
+    secrets: set[str]
+    """Paths of the inputs that are marked secret, for example stringData.tls.key."""
+
+    parent: str
+    """The parent's name; empty for what stands at the top of the stack."""
+
+    protect: bool
+    dependencies: set[str]
+    """Names of the resources that come first."""
+
+    provider: str
+    """Name of the provider resource, if the resource has one of its own."""
+
+    read: bool
+    """Whether it is read (`get`), not made."""
+
+    outputs: set[str] | None = None
+    """What register_outputs said; None when it was never called."""
+
+
+@dataclass
+class Program:
+    """What one run registered."""
+
+    resources: list[Registered] = field(default_factory=list)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    secret_outputs: set[str] = field(default_factory=set)
+
+    def one(self, name: str) -> Registered:
+        """The one resource of this name."""
+        (found,) = [resource for resource in self.resources if resource.name == name]
+        return found
+
+    def of(self, type_: str) -> list[Registered]:
+        """All resources whose type ends so."""
+        return [resource for resource in self.resources if resource.type.endswith(type_)]
+
+
+class _Mocks(pulumi.runtime.Mocks):
+    """Outputs that the program goes on with, each telling what it belongs to."""
+
+    def __init__(self, references: Mapping[str, Mapping[str, Any]]) -> None:
+        self.references = references
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        outputs = dict(args.inputs)
+        kind = args.typ.rsplit(":", 1)[1]
+        if kind == "PrivateKey":
+            outputs["privateKeyPem"] = f"<key {args.name}>"
+        elif kind == "CertRequest":
+            outputs["certRequestPem"] = f"<request {args.name}>"
+        elif kind in ("SelfSignedCert", "LocallySignedCert"):
+            outputs["certPem"] = f"<certificate {args.name}>"
+        elif kind == "Release":
+            outputs["status"] = {"name": args.inputs["name"], "namespace": args.inputs["namespace"]}
+        elif args.typ == "kubernetes:core/v1:Service" and args.resource_id:
+            outputs["spec"] = {
+                "ports": [
+                    {"name": "http2", "port": 80, "nodePort": 31080},
+                    {"name": "https", "port": 443, "nodePort": 31443},
+                ]
+            }
+            outputs["status"] = {"loadBalancer": {"ingress": [{"ip": "203.0.113.100"}]}}
+        elif args.typ == "pulumi:pulumi:StackReference":
+            outputs["outputs"] = dict(self.references[args.inputs["name"]])
+            outputs["secretOutputNames"] = []
+        return args.resource_id or f"{args.name}-id", outputs
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        raise AssertionError(f"the program calls {args.token}; nothing does so far")
+
+
+class _Monitor(MockMonitor):
+    def __init__(self, mocks: _Mocks, program: Program) -> None:
+        super().__init__(mocks)
+        self.program = program
+
+    def RegisterResource(self, request: Any) -> Any:
+        if request.type != "pulumi:pulumi:Stack":
+            inputs = json_format.MessageToDict(request.object)
+            self.program.resources.append(
+                Registered(
+                    type=request.type,
+                    name=request.name,
+                    inputs=_plain(inputs),
+                    secrets=set(_secrets(inputs)),
+                    parent=_name(request.parent),
+                    protect=request.protect,
+                    dependencies={_name(urn) for urn in request.dependencies},
+                    provider=_name(request.provider.rsplit("::", 1)[0]) if request.provider else "",
+                    read=False,
+                )
+            )
+        return super().RegisterResource(request)
+
+    def ReadResource(self, request: Any) -> Any:
+        self.program.resources.append(
+            Registered(
+                type=request.type,
+                name=request.name,
+                inputs={"id": request.id},
+                secrets=set(),
+                parent=_name(request.parent),
+                protect=False,
+                dependencies={_name(urn) for urn in request.dependencies},
+                provider=_name(request.provider.rsplit("::", 1)[0]) if request.provider else "",
+                read=True,
+            )
+        )
+        return super().ReadResource(request)
+
+    def RegisterResourceOutputs(self, request: Any) -> Any:
+        name = _name(request.urn)
+        if name:
+            self.program.one(name).outputs = set(json_format.MessageToDict(request.outputs))
+        return super().RegisterResourceOutputs(request)
+
+
+def run(
+    config: Mapping[str, Any], *, stack: str = "dev", references: Mapping[str, Mapping[str, Any]] | None = None
+) -> Program:
+    """Run the program with this configuration; `references` are other stacks' outputs by stack name.
+
+    `pulumi.runtime.test` awaits every registration and the returned Output, so what a test then looks at is complete,
+    and an exception within an apply is raised here.
+    """
+    program = Program()
+    mocks = _Mocks(references or {})
+
+    @pulumi.runtime.test
+    def build() -> pulumi.Output[Any]:
+        pulumi.runtime.set_mocks(mocks, project="meshgate", stack=stack, monitor=_Monitor(mocks, program))
+        stacks.build(load(config))
+        root = pulumi.runtime.get_root_resource()
+        assert isinstance(root, Stack)
+        return pulumi.Output.all(**{name: _exported(program, name, value) for name, value in root.outputs.items()})
+
+    # The root resource is a context variable: each run gets one of its own.
+    contextvars.copy_context().run(build)
+    return program
+
+
+def _exported(program: Program, name: str, value: Any) -> pulumi.Output[Any]:
+    output = pulumi.Output.from_input(value)
+
+    async def secret() -> bool:
+        return bool(await output.is_secret())
+
+    def record(both: list[Any]) -> None:
+        program.outputs[name] = both[0]
+        if both[1]:
+            program.secret_outputs.add(name)
+
+    return pulumi.Output.all(output, pulumi.Output.from_input(secret())).apply(record)
+
+
+def _name(urn: str) -> str:
+    name = urn.rsplit("::", 1)[-1]
+    return "" if "pulumi:pulumi:Stack::" in urn else name
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.get(SIGNATURE_KEY) == SECRET_SIGNATURE:
+            return _plain(value["value"])
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _secrets(value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        if value.get(SIGNATURE_KEY) == SECRET_SIGNATURE:
+            yield path.removeprefix(".")
+        else:
+            for key, item in value.items():
+                yield from _secrets(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _secrets(item, f"{path}[{index}]")
