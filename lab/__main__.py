@@ -1,0 +1,90 @@
+"""`python -m lab`: the local lab."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+import tools
+from lab import cluster
+from lab.errors import LabError
+from lab.instance import Instance, default_name
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def up(instance: Instance, arguments: argparse.Namespace) -> int:
+    cluster.up(instance, arguments.bare, say)
+    return 0
+
+
+def down(instance: Instance, arguments: argparse.Namespace) -> int:
+    cluster.down(instance, say)
+    return 0
+
+
+def status(instance: Instance, arguments: argparse.Namespace) -> int:
+    rows = cluster.status(instance)
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+    elif not rows:
+        say(f"there is no lab {instance.name}")
+    else:
+        table = Table("machine", "service", "state")
+        for row in rows:
+            colour = {"running": "green", "not ready": "yellow"}.get(row.state, "red")
+            table.add_row(row.machine, row.service, f"[{colour}]{row.state}[/]")
+        Console().print(table)
+        print(f"logs: {instance.log('<machine>-<service>')}")
+    return 0 if rows and all(row.state == "running" for row in rows) else 1
+
+
+def up_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bare", action="store_true", help="only a control plane, with simulated nodes")
+
+
+def status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: what it does, its arguments, and what `--help` says of it."""
+
+    run: Callable[[Instance, argparse.Namespace], int]
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+
+COMMANDS = {
+    "up": Command(up, "start what does not run; nothing happens to what does", up_arguments),
+    "status": Command(status, "what runs and what does not; exit status 1 unless all does", status_arguments),
+    "down": Command(down, "remove the lab and all that it left"),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    parser.add_argument("--instance", default=default_name(), help="the lab's name (default: $MESHGATE_LAB or dev)")
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for name, command in COMMANDS.items():
+        command.arguments(subparsers.add_parser(name, help=command.help, description=command.help))
+    arguments = parser.parse_args()
+    try:
+        return COMMANDS[arguments.command].run(Instance(arguments.instance), arguments)
+    except (LabError, tools.ToolsError) as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("interrupted: the same command goes on from here, `python -m lab down` removes everything")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""The bare control plane: a real API server with its controllers and simulated nodes (kwok), in one machine.
+
+Pods are never run, they are only said to run: enough for the engine's tests and for simulated clouds.
+"""
+
+import json
+
+from lab import control_plane, load_balancer, pki
+from lab.instance import Instance
+from lab.programs import pinned
+from lab.service import Service
+from lab.topology import CONTROL, NODES, PODS_RANGE
+
+
+def services(instance: Instance) -> list[list[Service]]:
+    """Groups of services, in the order of their start."""
+    kwok = pki.kubeconfig(instance, "kwok", "kwok", ["system:masters"])
+    return [
+        [control_plane.etcd(instance)],
+        # No pod answers a webhook here.
+        [control_plane.api_server(instance, ["MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"])],
+        [
+            *control_plane.controllers(instance),
+            Service(
+                CONTROL,
+                "kwok",
+                (pinned("kwok"), f"--kubeconfig={kwok}", "--manage-all-nodes=true", f"--cidr={PODS_RANGE}"),
+            ),
+            load_balancer.agent(instance, status_only=True),
+        ],
+    ]
+
+
+def nodes() -> str:
+    """The simulated nodes' manifests: names, labels and taints as in the lab."""
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {
+                "name": node.name,
+                "labels": {**node.pool.labels, "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"},
+            },
+            "spec": {
+                "taints": [
+                    {"key": key, "value": value, "effect": "NoSchedule"} for key, value in node.pool.taints.items()
+                ]
+            },
+        }
+        for node in NODES
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})

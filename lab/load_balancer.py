@@ -1,0 +1,216 @@
+"""The lab's load balancer: gives Services of type LoadBalancer an address of the internet and routes it to a node.
+
+It is to the lab what a cloud's controller and network load balancer are to a cloud: a connection arrives at a node with
+the client's address, and kube-proxy there does the rest. Runs in the router machine:
+
+    python -m lab.load_balancer --kubeconfig FILE [--status-only]
+
+Each change in the cluster leads to the same few lines: list what is there, compute what should be, set what differs.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+import zlib
+from collections.abc import Collection, Iterable
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from lightkube import AsyncClient, KubeConfig
+from lightkube.core.exceptions import ApiError
+from lightkube.models.core_v1 import ServiceSpec
+from lightkube.resources.core_v1 import Node, Service
+from lightkube.resources.discovery_v1 import EndpointSlice
+from lightkube.types import PatchType
+
+from lab import pki, service
+from lab.instance import Instance
+from lab.topology import CONTROL, LOAD_BALANCER_FIRST, LOAD_BALANCER_LAST, NODES, ROUTER
+
+USER = "load-balancer"
+POOL = [IPv4Address(number) for number in range(int(LOAD_BALANCER_FIRST), int(LOAD_BALANCER_LAST) + 1)]
+
+Key = tuple[str, str]
+"""A Service's namespace and name."""
+
+log = logging.getLogger("load-balancer")
+
+
+def agent(instance: Instance, status_only: bool = False) -> service.Service:
+    """The agent as a service of the lab; with `status_only` for a cluster without nodes, where nothing is routed."""
+    kubeconfig = pki.kubeconfig(instance, USER, USER)
+    command = (sys.executable, "-m", "lab.load_balancer", "--kubeconfig", str(kubeconfig))
+    return service.Service(
+        CONTROL if status_only else ROUTER,
+        "load-balancer",
+        (*command, "--status-only") if status_only else command,
+        environment={"PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def allocate(services: Iterable[Service]) -> dict[Key, IPv4Address]:
+    """An address for each Service of type LoadBalancer.
+
+    What a Service has it keeps; spec.loadBalancerIP is honoured; otherwise the name decides, so that a Service made
+    anew gets the same address again. One that asks for an address outside the pool, or taken, gets none.
+    """
+    wanting = {_key(it): it for it in services if _spec(it).type == "LoadBalancer"}
+    result: dict[Key, IPv4Address] = {}
+
+    def give(key: Key, address: IPv4Address) -> bool:
+        if address not in POOL or address in result.values():
+            return False
+        result[key] = address
+        return True
+
+    for key, it in sorted(wanting.items()):
+        current, requested = _address(it), _spec(it).loadBalancerIP
+        if current and requested in (None, str(current)):
+            give(key, current)
+    for key, it in sorted(wanting.items()):
+        requested = _spec(it).loadBalancerIP
+        if key not in result and requested and not give(key, IPv4Address(requested)):
+            log.warning("%s/%s asks for %s, which is taken or not in %s-%s", *key, requested, POOL[0], POOL[-1])
+    for key, it in sorted(wanting.items()):
+        if key not in result and not _spec(it).loadBalancerIP:
+            start = zlib.crc32("/".join(key).encode()) % len(POOL)
+            any(give(key, address) for address in POOL[start:] + POOL[:start])
+    return result
+
+
+def candidates(it: Service, slices: Iterable[EndpointSlice], ready_nodes: Collection[str]) -> list[str]:
+    """The nodes that may get a Service's connections: for externalTrafficPolicy Local those with a ready endpoint."""
+    if _spec(it).externalTrafficPolicy != "Local":
+        return sorted(ready_nodes)
+    namespace, name = _key(it)
+    nodes = set()
+    for part in slices:
+        metadata = part.metadata
+        if metadata and metadata.namespace == namespace and (metadata.labels or {}).get("kubernetes.io/service-name") == name:
+            for endpoint in part.endpoints or []:
+                if endpoint.conditions is None or endpoint.conditions.ready is not False:
+                    nodes.add(endpoint.nodeName)
+    return sorted(name for name in ready_nodes if name in nodes)
+
+
+def is_ready(node: Node) -> bool:
+    """Whether a node takes traffic."""
+    conditions = (node.status.conditions if node.status else None) or []
+    return any(condition.type == "Ready" and condition.status == "True" for condition in conditions)
+
+
+class Routes:
+    """The router's routes to the pool's addresses: address -> node. The kernel holds them; nothing is kept here."""
+
+    def current(self) -> dict[IPv4Address, str]:
+        routes = json.loads(self._ip("-json", "route", "show"))
+        found = {}
+        for route in routes:
+            destination = route["dst"].split("/")[0]
+            if destination != "default" and IPv4Address(destination) in POOL:
+                found[IPv4Address(destination)] = route["dev"]
+        return found
+
+    def set(self, wanted: dict[IPv4Address, str]) -> None:
+        current = self.current()
+        gateways = {node.name: node.address for node in NODES}
+        for address in current.keys() - wanted.keys():
+            log.info("%s: no route", address)
+            self._ip("route", "delete", f"{address}/32")
+        for address, node in wanted.items():
+            if current.get(address) != node:
+                log.info("%s: routed to %s", address, node)
+                self._ip("route", "replace", f"{address}/32", "via", str(gateways[node]), "dev", node, "onlink")
+
+    def _ip(self, *arguments: str) -> str:
+        return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+async def reconcile(client: AsyncClient, routes: Routes | None) -> None:
+    """Give addresses and set routes as the cluster is now."""
+    services = [it async for it in client.list(Service, namespace="*")]
+    addresses = allocate(services)
+    for it in services:
+        address = addresses.get(_key(it))
+        if address and address != _address(it):
+            namespace, name = _key(it)
+            log.info("%s/%s: address %s", namespace, name, address)
+            patch = {"status": {"loadBalancer": {"ingress": [{"ip": str(address)}]}}}
+            try:
+                await client.patch(Service.Status, name, patch, namespace=namespace, patch_type=PatchType.MERGE)
+            except ApiError as error:
+                if error.status.code != 404:  # deleted meanwhile
+                    raise
+    if routes is None:
+        return
+    slices = [it async for it in client.list(EndpointSlice, namespace="*")]
+    ready = {node.metadata.name or "" for node in [it async for it in client.list(Node)] if node.metadata and is_ready(node)}
+    current, wanted = routes.current(), {}
+    for it in services:
+        if address := addresses.get(_key(it)):
+            nodes = candidates(it, slices, ready & {node.name for node in NODES})
+            if nodes:
+                wanted[address] = current[address] if current.get(address) in nodes else nodes[0]
+    routes.set(wanted)
+
+
+async def run(kubeconfig: str, status_only: bool) -> None:
+    """Reconcile at each change, for ever."""
+    client = AsyncClient(KubeConfig.from_file(kubeconfig))
+    changed = asyncio.Event()
+
+    async def watch(resource: type[Service] | type[EndpointSlice] | type[Node]) -> None:
+        scope = {} if resource is Node else {"namespace": "*"}
+        while True:
+            try:
+                async for _ in client.watch(resource, **scope):  # type: ignore[call-overload]
+                    changed.set()
+            except Exception as error:  # the API server restarts, a watch expires: whatever it is, begin anew
+                log.warning("watching %s: %s", resource.__name__, error)
+                await asyncio.sleep(1)
+
+    watched = [Service] if status_only else [Service, EndpointSlice, Node]
+    async with asyncio.TaskGroup() as tasks:
+        for resource in watched:
+            tasks.create_task(watch(resource))
+        while True:
+            await changed.wait()
+            changed.clear()
+            try:
+                await reconcile(client, None if status_only else Routes())
+            except Exception as error:
+                log.warning("cannot reconcile, trying again: %s", error)
+                changed.set()
+                await asyncio.sleep(1)
+            await asyncio.sleep(0.1)  # changes come in groups
+
+
+def _key(it: Service) -> Key:
+    assert it.metadata and it.metadata.namespace and it.metadata.name
+    return it.metadata.namespace, it.metadata.name
+
+
+def _spec(it: Service) -> ServiceSpec:
+    return it.spec or ServiceSpec()
+
+
+def _address(it: Service) -> IPv4Address | None:
+    ingress = it.status.loadBalancer.ingress if it.status and it.status.loadBalancer else None
+    return IPv4Address(ingress[0].ip) if ingress and ingress[0].ip else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lab.load_balancer", description=__doc__.splitlines()[0])
+    parser.add_argument("--kubeconfig", required=True)
+    parser.add_argument("--status-only", action="store_true", help="give addresses, route nothing")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    asyncio.run(run(arguments.kubeconfig, arguments.status_only))
+
+
+if __name__ == "__main__":
+    main()

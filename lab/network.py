@@ -1,0 +1,139 @@
+"""The lab's network: a namespace per machine, a point-to-point link from each to the router, the router's rules."""
+
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lab import firewall
+from lab.errors import LabError
+from lab.files import write
+from lab.instance import Instance
+from lab.programs import system
+from lab.topology import LINKS, MACHINES, ROUTER, Link
+
+DIRECTORY = Path("/run/netns")
+
+
+def create(instance: Instance, machines: tuple[str, ...] = MACHINES) -> None:
+    """Make what is missing of the machines' namespaces; the links too when there is a router. Idempotent."""
+    with _directory_locked():
+        for machine in machines:
+            _create_namespace(instance.netns(machine))
+    for machine in machines:
+        _run(["ip", "-n", instance.netns(machine).name, "link", "set", "lo", "up"])
+    if ROUTER in machines:
+        _create_links(instance)
+        _load_rules(instance)
+
+
+def delete(instance: Instance) -> None:
+    """Remove the instance's namespaces and, with them, its links and rules. Nothing may run in them any more."""
+    with _directory_locked():
+        for path in namespaces(instance):
+            _run(["ip", "netns", "delete", path.name])
+        if DIRECTORY.exists() and not any(DIRECTORY.iterdir()):
+            # iproute2 made the directory a mount of its own, maybe more than once.
+            while subprocess.run([system("umount"), DIRECTORY], stderr=subprocess.DEVNULL).returncode == 0:
+                pass
+            DIRECTORY.rmdir()
+
+
+def namespaces(instance: Instance) -> list[Path]:
+    """The network namespaces that exist of an instance, also of machines that an older lab had."""
+    prefix = instance.netns("").name
+    # The instance `a` must not see the machines of the instance `a-b`.
+    known = {instance.netns(machine).name for machine in MACHINES}
+    return sorted(path for path in DIRECTORY.glob(f"{prefix}*") if path.name in known)
+
+
+def counters(instance: Instance) -> dict[str, int]:
+    """How many packets each of the router's rules decided on, by the rule's name (firewall.RULES, DEFAULT)."""
+    answer = _in_router(instance, ["nft", "--json", "list", "counters", "table", "ip", firewall.TABLE])
+    items = [item["counter"] for item in json.loads(answer)["nftables"] if "counter" in item]
+    return {item["name"]: item["packets"] for item in items}
+
+
+def address_on_loopback(instance: Instance, machine: str, address: str) -> None:
+    """Give a machine without a link an address. Idempotent."""
+    _run(["ip", "-n", instance.netns(machine).name, "address", "replace", address, "dev", "lo"])
+
+
+def _create_namespace(path: Path) -> None:
+    if path.exists() and path.stat().st_dev == path.parent.stat().st_dev:
+        path.unlink()  # `ip netns add` was killed before it mounted the namespace there
+    if not path.exists():
+        _run(["ip", "netns", "add", path.name])
+
+
+def _create_links(instance: Instance) -> None:
+    router = instance.netns(ROUTER).name
+    present = {link["ifname"] for link in json.loads(_run(["ip", "-n", router, "-json", "link", "show"]))}
+    missing = [link for link in LINKS if link.machine not in present]
+    _batch(router, [f"link add {it.machine} type veth peer name eth0 netns {instance.netns(it.machine).name}" for it in missing])
+    _batch(router, [command for link in LINKS for command in _router_side(link)])
+    for link in LINKS:
+        _batch(instance.netns(link.machine).name, _machine_side(link))
+
+
+def _router_side(link: Link) -> Iterator[str]:
+    device = link.machine
+    yield f"address replace {link.gateway}/32 dev {device}"
+    yield f"link set {device} up"
+    for address in link.addresses:
+        yield f"route replace {address}/32 dev {device} src {link.gateway}"
+    for network in link.routed:
+        yield f"route replace {network} via {link.addresses[0]} dev {device} onlink"
+
+
+def _machine_side(link: Link) -> Iterator[str]:
+    for address in link.addresses:
+        yield f"address replace {address}/32 dev eth0"
+    yield "link set eth0 up"
+    yield f"route replace default via {link.gateway} dev eth0 onlink src {link.addresses[0]}"
+
+
+def _load_rules(instance: Instance) -> None:
+    """Load the rules if they changed, so that a second `up` keeps the counters."""
+    text = firewall.render()
+    loaded = instance.directory / "router" / "rules.nft"
+    try:
+        counters(instance)
+        if loaded.read_text() == text:
+            return
+    except (LabError, FileNotFoundError):
+        pass
+    _in_router(instance, ["nft", "--file", "-"], text)
+    write(loaded, text)
+
+
+def _in_router(instance: Instance, command: list[str], text: str | None = None) -> str:
+    namespace = instance.netns(ROUTER)
+    if not namespace.exists():
+        raise LabError(f"lab {instance.name} has no router: run `python -m lab --instance {instance.name} up`")
+    return _run(["nsenter", f"--net={namespace}", system(command[0]), *command[1:]], text)
+
+
+def _batch(namespace: str, commands: list[str]) -> None:
+    _run(["ip", "-n", namespace, "-batch", "-"], "".join(f"{command}\n" for command in commands))
+
+
+def _run(command: list[str], text: str | None = None) -> str:
+    answer = subprocess.run([system(command[0]), *command[1:]], input=text or "", capture_output=True, text=True)
+    if answer.returncode:
+        raise LabError(f"`{' '.join(command)}` failed: {answer.stderr.strip() or answer.stdout.strip()}")
+    return answer.stdout
+
+
+@contextmanager
+def _directory_locked() -> Iterator[None]:
+    """Keep two instances from making and removing /run/netns at the same time."""
+    descriptor = os.open(DIRECTORY.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""What the lab consists of: machines, node pools and addresses. Data only; every instance has the same.
+
+The addresses exist inside the lab's network namespaces alone. The ranges are those of the GKE document (nodes, pods,
+services, control plane); the "internet" uses the documentation ranges of RFC 5737.
+"""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+NODES_RANGE = IPv4Network("10.0.0.0/24")
+PODS_RANGE = IPv4Network("10.1.0.0/16")
+SERVICES_RANGE = IPv4Network("10.2.0.0/20")
+CONTROL_PLANE_RANGE = IPv4Network("10.5.0.0/28")
+SERVERS_RANGE = IPv4Network("198.51.100.0/24")
+CLIENTS_RANGE = IPv4Network("203.0.113.0/24")
+
+KUBERNETES_SERVICE = IPv4Address("10.2.0.1")
+DNS_SERVICE = IPv4Address("10.2.0.10")
+CONTROL_PLANE = IPv4Address("10.5.0.2")
+NAT = IPv4Address("203.0.113.2")
+"""The address that the internet sees when the cluster calls it."""
+LOAD_BALANCER_FIRST = IPv4Address("203.0.113.100")
+LOAD_BALANCER_LAST = IPv4Address("203.0.113.199")
+
+CLUSTER_DOMAIN = "cluster.local"
+API_PORT = 6443
+REGISTRY_PORT = 5000
+
+SERVERS = {"httpbin.org": IPv4Address("198.51.100.10"), "example.com": IPv4Address("198.51.100.20")}
+"""The web servers of the lab's internet."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A machine's point-to-point link to the router: every packet between two machines passes the router's rules."""
+
+    machine: str
+    gateway: IPv4Address
+    """The router's end."""
+    addresses: tuple[IPv4Address, ...]
+    routed: tuple[IPv4Network, ...] = ()
+    """What else the router reaches through this machine."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A node pool: its nodes get these labels and taints, and the router treats it as one zone."""
+
+    name: str
+    nodes: tuple[str, ...]
+    taints: dict[str, str] = field(default_factory=dict)
+    """key -> value; the effect is NoSchedule."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"cloud.google.com/gke-nodepool": self.name, "meshgate.dev/pool": self.name}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A Kubernetes node."""
+
+    name: str
+    pool: Pool
+    address: IPv4Address
+    pods: IPv4Network
+
+
+POOLS = (
+    Pool("application", ("app-1", "app-2")),
+    Pool("open", ("open",), {"dedicated": "open"}),
+    Pool("gateway", ("gateway",), {"dedicated": "gateway"}),
+)
+
+
+def _nodes() -> tuple[Node, ...]:
+    pods = list(PODS_RANGE.subnets(new_prefix=24))
+    pairs = [(name, pool) for pool in POOLS for name in pool.nodes]
+    return tuple(Node(name, pool, NODES_RANGE[10 + n], pods[n]) for n, (name, pool) in enumerate(pairs, start=1))
+
+
+NODES = _nodes()
+
+ROUTER = "router"
+CONTROL = "control"
+INTERNET = "internet"
+CLIENTS = {"client-a": IPv4Address("203.0.113.10"), "client-b": IPv4Address("203.0.113.20")}
+
+LINKS = (
+    # The kubelets' and kube-proxies' way to Services is their own rules. The control machine has none: its way
+    # to a Service, for a person at a shell there, leads through the first node. (The API server does not need it.)
+    Link(CONTROL, CONTROL_PLANE_RANGE[1], (CONTROL_PLANE,)),
+    *(
+        Link(node.name, NODES_RANGE[1], (node.address,), (node.pods, *((SERVICES_RANGE,) if node is NODES[0] else ())))
+        for node in NODES
+    ),
+    Link(INTERNET, SERVERS_RANGE[1], tuple(SERVERS.values())),
+    # 203.0.113.1 stays free: a document uses it for a client of its own.
+    *(Link(name, CLIENTS_RANGE[254], (address,)) for name, address in CLIENTS.items()),
+)
+
+MACHINES = (ROUTER, *(link.machine for link in LINKS))
+
+ZONES = {
+    **{pool.name: pool.nodes for pool in POOLS},
+    "nodes": tuple(node.name for node in NODES),
+    "control": (CONTROL,),
+    "internet": (INTERNET, *CLIENTS),
+}
+"""Names for sets of machines, for the router's rules."""
