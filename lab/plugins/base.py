@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -250,10 +251,16 @@ class StandIn(Provider):
     async def check(self, request: CheckRequest) -> CheckResponse:
         resource = self._resource(request.type)
         inputs = plain_map(request.new_inputs)
-        failures = list(violations(resource.inputs, inputs)) or list(resource.problems(inputs))
+        problems = list(violations(resource.inputs, inputs)) or list(resource.problems(inputs))
+        secret = {name for name, value in request.new_inputs.items() if value.contains_secret()}
+        secret |= {name for name, prop in resource.inputs.items() if prop.secret}
         return CheckResponse(
             inputs={name: value for name, value in request.new_inputs.items() if value.value is not None},
-            failures=[CheckFailure(name, f"{name} {reason}") for name, reason in failures],
+            # The engine prints the value of the property that a failure names, a secret's too.
+            failures=[
+                CheckFailure("" if re.split(r"[.\[]", path)[0] in secret else path, f"{path} {reason}")
+                for path, reason in problems
+            ],
         )
 
     async def create(self, request: CreateRequest) -> CreateResponse:

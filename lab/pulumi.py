@@ -1,0 +1,260 @@
+"""The runner: Pulumi, or any other command, in the lab's own environment and network.
+
+Pulumi's home, state, passphrase and project file for the lab live in the lab's directory, so that a caller's own are
+never touched, and so that only here the stand-in plugins are found (lab/plugins).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+import tools
+from lab import files
+from lab.errors import LabError
+from lab.instance import Instance, base_directory
+from lab.machine import enter
+from lab.plugins import guard
+from lab.programs import SYSTEM_PATH
+from lab.topology import CLIENTS
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+OVERLAY = CHECKOUT / "lab" / "overlay.yaml"
+MACHINE = "control"
+"""The machine that reaches the API server."""
+
+LAYER_SECTIONS = {"meshgate:cluster": "cluster"}
+"""The overlay's keys that belong to a layer."""
+
+# What a program may need of the caller's environment; everything else stays out, so that no credential, backend or
+# kubeconfig of the caller reaches the lab.
+PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ", "TMPDIR", "CI", "XDG_CACHE_HOME")
+PASSED_ON_PREFIXES = ("LC_", "MESHGATE_")
+
+STAND_INS = ("pulumi-resource-tls",)
+PLUGINS = ("pulumi-language-python", "pulumi-analyzer-policy-python", "pulumi-resource-kubernetes")
+
+
+def environment(instance: Instance) -> dict[str, str]:
+    """The environment in which Pulumi works on this lab, and the files that it names. Raises tools.NotBuilt."""
+    directory = _directory(instance)
+    home, state, passphrase = directory / "home", directory / "state", directory / "passphrase"
+    for made in (home, state):
+        made.mkdir(mode=0o700, exist_ok=True)
+    guard.mark(state)
+    if not passphrase.exists():
+        files.write(passphrase, secrets.token_urlsafe(32))
+    _provide_plugins(home / "plugins")
+    own = {key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith(PASSED_ON_PREFIXES)}
+    # The project's virtual environment comes first: the language host runs the `python` that it finds on PATH.
+    path = [str(Path(sys.prefix) / "bin"), *map(str, tools.programs_path()), SYSTEM_PATH]
+    return own | {
+        "PATH": os.pathsep.join(path),
+        "PYTHONPATH": str(CHECKOUT),
+        "PULUMI_HOME": str(home),
+        "PULUMI_BACKEND_URL": state.as_uri(),
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # Plugins come from PULUMI_HOME alone: those on PATH are used too, but each with a warning.
+        "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        "HELM_CACHE_HOME": str(home / "helm" / "cache"),
+        "HELM_CONFIG_HOME": str(home / "helm" / "config"),
+        "HELM_DATA_HOME": str(home / "helm" / "data"),
+        "KUBECONFIG": str(instance.kubeconfig),
+        "MESHGATE_LAB": instance.name,
+        "MESHGATE_LAB_DIR": str(base_directory()),
+    }
+
+
+def workspace(instance: Instance, stack: str, config_file: Path | None = None) -> Path:
+    """The directory from which Pulumi works on a stack of this lab: project file and the stack's configuration.
+
+    `config_file` is Pulumi.<stack>.yaml of the checkout unless told otherwise; lab/overlay.yaml is laid over it.
+    """
+    directory = project(instance)
+    source = config_file or CHECKOUT / f"Pulumi.{stack}.yaml"
+    target = directory / f"Pulumi.{stack}.yaml"
+    given = _load(source)
+    result: dict[str, Any] = {"config": overlaid(_config(given, source), overlay(instance))}
+    # Without it, what an earlier run encrypted into the state could not be read any more.
+    if salt := target.exists() and _load(target).get("encryptionsalt"):
+        result["encryptionsalt"] = salt
+    files.write(target, yaml.safe_dump(result, sort_keys=False))
+    return directory
+
+
+def project(instance: Instance) -> Path:
+    """The directory with the lab's copy of Pulumi.yaml, whose program is the checkout."""
+    directory = _directory(instance) / "project"
+    # `runtime` without options: the language host runs the python on PATH, whatever an option names.
+    description = _load(CHECKOUT / "Pulumi.yaml") | {"main": str(CHECKOUT), "runtime": "python"}
+    files.write(directory / "Pulumi.yaml", yaml.safe_dump(description, sort_keys=False))
+    return directory
+
+
+def overlay(instance: Instance) -> dict[str, Any]:
+    """lab/overlay.yaml with this lab's values filled in."""
+    values = {
+        "kubeconfig": str(instance.kubeconfig),
+        "charts": str(tools.charts_dir()),
+        **{name.replace("-", "_"): str(instance.netns(name)) for name in CLIENTS},
+    }
+    filled: dict[str, Any] = _filled(_load(OVERLAY), values)
+    return filled
+
+
+def overlaid(config: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """A stack's configuration with those keys of the overlay laid over it that apply to the stack."""
+    layers = config.get("meshgate:layers", [])
+    applicable = {
+        key: value
+        for key, value in over.items()
+        if key in config and (key not in LAYER_SECTIONS or LAYER_SECTIONS[key] in layers)
+    }
+    return merged(config, applicable)
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, `over` winning: mappings are merged at every depth, anything else is replaced as a whole."""
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def execute(instance: Instance, command: Sequence[str], directory: Path, machine: str = MACHINE) -> int:
+    """Runs a command in the lab's environment and in a machine's network: its exit code."""
+    # nsenter waits for the command in between and would end at Ctrl-C, before the command had time to end well. So it
+    # ignores the signal, and env gives it back to the command.
+    prefix = [*enter(instance, machine, directory), "env", "--default-signal=INT,QUIT"]
+    with _interrupts_left_to_the_command():
+        code = subprocess.run([*prefix, *command], env=environment(instance)).returncode
+    return code if code >= 0 else 128 - code
+
+
+def pulumi(instance: Instance, stack: str, arguments: Sequence[str], config_file: Path | None = None) -> int:
+    """Runs `pulumi <arguments> --stack <stack>` on the lab: its exit code. A stack that is not there yet is made."""
+    directory = workspace(instance, stack, config_file)
+    if arguments[:1] != ["stack"] and not _state(instance, stack).exists():
+        code = execute(instance, ["pulumi", "stack", "init", "--no-select", stack], directory)
+        if code:
+            return code
+    return execute(instance, ["pulumi", *arguments, "--stack", stack], directory)
+
+
+def add_commands(commands: Any) -> None:
+    """Adds `pulumi`, `run` and `shell` to the lab's command line.
+
+    Each sets `handler`, a function of the instance and the arguments that returns the exit code.
+    """
+    parser = commands.add_parser(
+        "pulumi",
+        help="run pulumi on the lab",
+        usage="python -m lab [--instance NAME] pulumi [--config-file FILE] -s STACK COMMAND ...",
+    )
+    parser.add_argument("--config-file", type=Path, metavar="FILE", help="default: Pulumi.STACK.yaml")
+    parser.add_argument("-s", "--stack", required=True)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="as for pulumi itself")
+    parser.set_defaults(handler=_run_pulumi)
+
+    parser = commands.add_parser("run", help="run a command with the lab's credentials inside the lab's network")
+    parser.add_argument("--machine", default=MACHINE, help=f"where; default: {MACHINE}")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    parser.set_defaults(handler=_run_command)
+
+    parser = commands.add_parser("shell", help="a shell with the lab's credentials inside the lab's network")
+    parser.add_argument("--machine", default=MACHINE, help=f"where; default: {MACHINE}")
+    parser.set_defaults(handler=_run_command, command=["bash"])
+
+
+def _run_pulumi(instance: Instance, arguments: argparse.Namespace) -> int:
+    if not arguments.arguments:
+        raise LabError("name what pulumi is to do, for example: python -m lab pulumi -s dev preview")
+    return pulumi(instance, arguments.stack, arguments.arguments, arguments.config_file)
+
+
+def _run_command(instance: Instance, arguments: argparse.Namespace) -> int:
+    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
+    if not command:
+        raise LabError("name the command that is to run, for example: python -m lab run -- kubectl get nodes")
+    return execute(instance, command, project(instance), arguments.machine)
+
+
+def _directory(instance: Instance) -> Path:
+    directory = instance.directory / "pulumi"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
+def _state(instance: Instance, stack: str) -> Path:
+    name: str = _load(CHECKOUT / "Pulumi.yaml")["name"]
+    return _directory(instance) / "state" / ".pulumi" / "stacks" / name / f"{stack}.json"
+
+
+def _provide_plugins(directory: Path) -> None:
+    """Links the plugins into PULUMI_HOME, under the version that the Python package of each asks for."""
+    for program in (*map(tools.program, PLUGINS), *(CHECKOUT / "lab" / "plugins" / "bin" / name for name in STAND_INS)):
+        kind, name = program.name.removeprefix("pulumi-").split("-", 1)
+        version = metadata.version(f"pulumi_{name}" if kind == "resource" else "pulumi")
+        link = directory / f"{kind}-{name}-v{version}" / program.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not (link.is_symlink() and link.readlink() == program):
+            link.unlink(missing_ok=True)
+            link.symlink_to(program)
+
+
+def _config(given: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    config: dict[str, Any] = given.get("config") or {}
+    if hidden := sorted(key for key, value in config.items() if _has_secret(value)):
+        raise LabError(f"{source}: {', '.join(hidden)} is encrypted for that environment, so the lab cannot read it")
+    return config
+
+
+def _has_secret(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "secure" in value or any(map(_has_secret, value.values()))
+    return isinstance(value, list) and any(map(_has_secret, value))
+
+
+def _filled(value: Any, values: Mapping[str, str]) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _filled(item, values) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, values) for item in value]
+    return Template(value).substitute(values) if isinstance(value, str) else value
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise LabError(f"{path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise LabError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise LabError(f"{path} must hold a mapping of keys to values")
+    return content
+
+
+@contextmanager
+def _interrupts_left_to_the_command() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
