@@ -4,12 +4,15 @@ Pods are never run, they are only said to run: enough for the engine's tests and
 """
 
 import json
+from pathlib import Path
 
 from lab import control_plane, load_balancer, pki
 from lab.instance import Instance
 from lab.programs import pinned
 from lab.service import Service
 from lab.topology import CONTROL, NODES, PODS_RANGE
+
+STAGES = Path(__file__).parent / "stages.yaml"
 
 
 def services(instance: Instance) -> list[list[Service]]:
@@ -24,7 +27,10 @@ def services(instance: Instance) -> list[list[Service]]:
             Service(
                 CONTROL,
                 "kwok",
-                (pinned("kwok"), f"--kubeconfig={kwok}", "--manage-all-nodes=true", f"--cidr={PODS_RANGE}"),
+                (
+                    *(pinned("kwok"), f"--kubeconfig={kwok}", f"--config={STAGES}"),
+                    *("--manage-all-nodes=true", f"--cidr={PODS_RANGE}"),
+                ),
             ),
             load_balancer.agent(instance, status_only=True),
         ],
@@ -39,6 +45,7 @@ def nodes() -> str:
             "kind": "Node",
             "metadata": {
                 "name": node.name,
+                "annotations": {"meshgate.dev/address": str(node.address)},  # for stages.yaml
                 "labels": {**node.pool.labels, "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"},
             },
             "spec": {

@@ -13,7 +13,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import bare, cgroups, control_plane, dns, internet, load_balancer, machine, network, node, registry, service, topology
+from lab import (
+    bare,
+    cgroups,
+    control_plane,
+    dns,
+    internet,
+    load_balancer,
+    machine,
+    network,
+    node,
+    registry,
+    service,
+    topology,
+)
 from lab.errors import LabError, NotStarted
 from lab.files import write
 from lab.instance import Instance, base_directory
@@ -71,7 +84,7 @@ def full_plan(instance: Instance) -> Plan:
 
 def bare_plan(instance: Instance) -> Plan:
     """The bare control plane, with its configuration written. Raises tools.NotBuilt."""
-    return Plan({CONTROL: [f"ip address add {topology.CONTROL_PLANE}/32 dev lo"]}, bare.services(instance))
+    return Plan({CONTROL: [f"ip address replace {topology.CONTROL_PLANE}/32 dev lo"]}, bare.services(instance))
 
 
 def up(instance: Instance, is_bare: bool, say: Say) -> None:
@@ -92,7 +105,7 @@ def up(instance: Instance, is_bare: bool, say: Say) -> None:
             for it in group:
                 service.start(instance, it)
             if group is plan.services[-1]:
-                apply(instance, bare.nodes() if is_bare else manifests())
+                apply(instance, "\n---\n".join([manifests(), *([bare.nodes()] if is_bare else [])]))
                 progress.done("the cluster's own resources")
             service.wait(instance, group, 90, lambda it: progress.done(f"{it.machine}: {it.name}"))
         _wait_for_nodes(instance, [it.name for it in NODES], 90)
@@ -164,9 +177,7 @@ def kubectl(instance: Instance, arguments: Sequence[str], text: str = "") -> "su
 def manifests() -> str:
     """What the lab puts into its cluster."""
     template = (Path(__file__).parent / "manifests.yaml").read_text()
-    return string.Template(template).substitute(
-        DNS_SERVICE=topology.DNS_SERVICE, CONTROL_PLANE=topology.CONTROL_PLANE
-    )
+    return string.Template(template).substitute(DNS_SERVICE=topology.DNS_SERVICE, CONTROL_PLANE=topology.CONTROL_PLANE)
 
 
 def require_root() -> None:

@@ -1,4 +1,4 @@
-"""The Kubernetes control plane: etcd, API server, controller manager, scheduler. The lab and the bare cluster share it."""
+"""The Kubernetes control plane, of the lab and of the bare cluster: etcd, API server, controllers, scheduler."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from lab.programs import pinned, system
 from lab.service import Service
 from lab.topology import (
     API_PORT,
+    CLUSTER_DOMAIN,
     CONTROL,
     CONTROL_PLANE,
     KUBERNETES_SERVICE,
@@ -16,7 +17,7 @@ from lab.topology import (
 )
 
 KUBELET_CLIENT = "kube-apiserver-kubelet-client"
-ISSUER = "https://kubernetes.default.svc.cluster.local"
+ISSUER = f"https://kubernetes.default.svc.{CLUSTER_DOMAIN}"
 
 
 def admin_kubeconfig(instance: Instance) -> None:
@@ -42,8 +43,9 @@ def etcd(instance: Instance) -> Service:
 def api_server(instance: Instance, disabled_admission_plugins: Sequence[str] = ()) -> Service:
     """The API server, with Node and RBAC authorization as any current cluster has them."""
     authority = pki.cluster_authority(instance)
-    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"]
-    serving = authority.issue("kube-apiserver", "kube-apiserver", dns=names, addresses=[CONTROL_PLANE, KUBERNETES_SERVICE])
+    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{CLUSTER_DOMAIN}"]
+    addresses = [CONTROL_PLANE, KUBERNETES_SERVICE]
+    serving = authority.issue("kube-apiserver", "kube-apiserver", dns=names, addresses=addresses)
     kubelet_client = authority.issue(KUBELET_CLIENT, KUBELET_CLIENT)
     tokens = pki.signing_key(authority.directory / "service-account-key.pem")
     command = (
@@ -57,7 +59,7 @@ def api_server(instance: Instance, disabled_admission_plugins: Sequence[str] = (
         f"--service-cluster-ip-range={SERVICES_RANGE}",
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
-        *([f"--disable-admission-plugins={','.join(disabled_admission_plugins)}"] if disabled_admission_plugins else []),
+        f"--disable-admission-plugins={','.join(disabled_admission_plugins)}",
         "--allow-privileged=true",
         *(f"--kubelet-client-certificate={kubelet_client.certificate}", f"--kubelet-client-key={kubelet_client.key}"),
         f"--kubelet-certificate-authority={authority.certificate}",
@@ -86,7 +88,8 @@ def controllers(instance: Instance) -> list[Service]:
                 *("--leader-elect=false", "--bind-address=127.0.0.1", "--profiling=false"),
                 *("--use-service-account-credentials=true", f"--service-account-private-key-file={tokens}"),
                 *(f"--root-ca-file={authority.certificate}", f"--cluster-cidr={PODS_RANGE}"),
-                *(f"--cluster-signing-cert-file={authority.certificate}", f"--cluster-signing-key-file={authority.key}"),
+                f"--cluster-signing-cert-file={authority.certificate}",
+                f"--cluster-signing-key-file={authority.key}",
             ),
             "https://127.0.0.1:10257/healthz",
         ),

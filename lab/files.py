@@ -12,6 +12,6 @@ def write(path: Path, content: str | bytes, mode: int = 0o600) -> Path:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
-    os.chmod(temporary, mode)
+    Path(temporary).chmod(mode)
     Path(temporary).replace(path)
     return path

@@ -36,7 +36,14 @@ RULES = (
     Rule("control-to-nodes", "control", "nodes", "accept", "kubelets, webhooks, people at a shell"),
     Rule("control-to-internet", "control", "internet", "accept", "people at a shell"),
     Rule("internet-to-internet", "internet", "internet", "accept", "not ours to forbid"),
-    Rule("internet-to-dns", "internet", "control", "accept", "the lab's one resolver", "meta l4proto { tcp, udp } th dport 53"),
+    Rule(
+        "internet-to-dns",
+        "internet",
+        "control",
+        "accept",
+        "the lab has one resolver",
+        "meta l4proto { tcp, udp } th dport 53",
+    ),
     Rule(
         "internet-to-load-balancer",
         "internet",
@@ -53,7 +60,7 @@ DEFAULT = "default-deny"
 
 def render(rules: tuple[Rule, ...] = RULES) -> str:
     """The rules as an nftables script that replaces the router's table in one step."""
-    counters = "".join(f'    counter {name} {{ }}\n' for name in [*(rule.name for rule in rules), DEFAULT])
+    counters = "".join(f"    counter {name} {{ }}\n" for name in [*(rule.name for rule in rules), DEFAULT])
     lines = "".join(f"        {_line(rule)}\n" for rule in rules)
     return f"""table ip {TABLE}
 delete table ip {TABLE}

@@ -15,7 +15,7 @@ import logging
 import subprocess
 import sys
 import zlib
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Iterable
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -88,8 +88,9 @@ def candidates(it: Service, slices: Iterable[EndpointSlice], ready_nodes: Collec
     namespace, name = _key(it)
     nodes = set()
     for part in slices:
-        metadata = part.metadata
-        if metadata and metadata.namespace == namespace and (metadata.labels or {}).get("kubernetes.io/service-name") == name:
+        assert part.metadata
+        labels = part.metadata.labels or {}
+        if (part.metadata.namespace, labels.get("kubernetes.io/service-name")) == (namespace, name):
             for endpoint in part.endpoints or []:
                 if endpoint.conditions is None or endpoint.conditions.ready is not False:
                     nodes.add(endpoint.nodeName)
@@ -147,11 +148,12 @@ async def reconcile(client: AsyncClient, routes: Routes | None) -> None:
     if routes is None:
         return
     slices = [it async for it in client.list(EndpointSlice, namespace="*")]
-    ready = {node.metadata.name or "" for node in [it async for it in client.list(Node)] if node.metadata and is_ready(node)}
+    ready = {it.metadata.name async for it in client.list(Node) if it.metadata and is_ready(it)}
+    ready_nodes = [node.name for node in NODES if node.name in ready]
     current, wanted = routes.current(), {}
     for it in services:
         if address := addresses.get(_key(it)):
-            nodes = candidates(it, slices, ready & {node.name for node in NODES})
+            nodes = candidates(it, slices, ready_nodes)
             if nodes:
                 wanted[address] = current[address] if current.get(address) in nodes else nodes[0]
     routes.set(wanted)
@@ -162,20 +164,20 @@ async def run(kubeconfig: str, status_only: bool) -> None:
     client = AsyncClient(KubeConfig.from_file(kubeconfig))
     changed = asyncio.Event()
 
-    async def watch(resource: type[Service] | type[EndpointSlice] | type[Node]) -> None:
-        scope = {} if resource is Node else {"namespace": "*"}
+    async def watch(begin: Callable[[], AsyncIterable[object]]) -> None:
         while True:
             try:
-                async for _ in client.watch(resource, **scope):  # type: ignore[call-overload]
+                async for _ in begin():
                     changed.set()
             except Exception as error:  # the API server restarts, a watch expires: whatever it is, begin anew
-                log.warning("watching %s: %s", resource.__name__, error)
+                log.warning("a watch ended: %s", error)
                 await asyncio.sleep(1)
 
-    watched = [Service] if status_only else [Service, EndpointSlice, Node]
     async with asyncio.TaskGroup() as tasks:
-        for resource in watched:
-            tasks.create_task(watch(resource))
+        tasks.create_task(watch(lambda: client.watch(Service, namespace="*")))
+        if not status_only:
+            tasks.create_task(watch(lambda: client.watch(EndpointSlice, namespace="*")))
+            tasks.create_task(watch(lambda: client.watch(Node)))
         while True:
             await changed.wait()
             changed.clear()
@@ -189,7 +191,9 @@ async def run(kubeconfig: str, status_only: bool) -> None:
 
 
 def _key(it: Service) -> Key:
-    assert it.metadata and it.metadata.namespace and it.metadata.name
+    assert it.metadata
+    assert it.metadata.namespace
+    assert it.metadata.name
     return it.metadata.namespace, it.metadata.name
 
 

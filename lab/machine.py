@@ -44,7 +44,8 @@ def start(instance: Instance, machine: str, prepare: Sequence[str] = (), timeout
     script = "\n".join(["set -eu", *prepare, f"exec {pinned(INIT)}"])
     command = [
         *(system("nsenter"), f"--net={instance.netns(machine)}", "--"),
-        *(system("unshare"), "--pid", "--mount", "--mount-proc", "--propagation", "slave", "--fork", "--kill-child", "--"),
+        *(system("unshare"), "--pid", "--mount", "--mount-proc", "--propagation", "slave"),
+        *("--fork", "--kill-child", "--"),
         *(system("sh"), "-c", script),
     ]
     with log.open("wb") as output:
@@ -79,7 +80,7 @@ def pid(instance: Instance, machine: str) -> int | None:
     depth = len(_ns_pids(os.getpid()))
     for process in _members([instance.netns(machine)]):
         numbers = _ns_pids(process)
-        if len(numbers) == depth + 1 and numbers[-1] == 1 and _arguments(process)[:1] == [pinned(INIT)]:
+        if len(numbers) == depth + 1 and numbers[-1] == 1 and Path(_arguments(process)[0]).name == INIT:
             return process
     return None
 
@@ -89,9 +90,11 @@ def enter(instance: Instance, machine: str, directory: str | os.PathLike[str] = 
     target = pid(instance, machine)
     if target is None:
         raise LabError(
-            f"machine {machine} of lab {instance.name} does not run: see `python -m lab --instance {instance.name} status`"
+            f"machine {machine} of lab {instance.name} does not run: "
+            f"see `python -m lab --instance {instance.name} status`"
         )
-    return [system("nsenter"), f"--target={target}", "--net", "--pid", "--mount", f"--wdns={os.fspath(directory)}", "--"]
+    where = f"--wdns={os.fspath(directory)}"
+    return [system("nsenter"), f"--target={target}", "--net", "--pid", "--mount", where, "--"]
 
 
 def root(instance: Instance, machine: str) -> Path | None:
@@ -158,4 +161,4 @@ def _arguments(process: int) -> list[str]:
     try:
         return Path(f"/proc/{process}/cmdline").read_text().rstrip("\0").split("\0")
     except OSError:
-        return []
+        return [""]

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,11 +57,6 @@ def counters(instance: Instance) -> dict[str, int]:
     return {item["name"]: item["packets"] for item in items}
 
 
-def address_on_loopback(instance: Instance, machine: str, address: str) -> None:
-    """Give a machine without a link an address. Idempotent."""
-    _run(["ip", "-n", instance.netns(machine).name, "address", "replace", address, "dev", "lo"])
-
-
 def _create_namespace(path: Path) -> None:
     if path.exists() and path.stat().st_dev == path.parent.stat().st_dev:
         path.unlink()  # `ip netns add` was killed before it mounted the namespace there
@@ -73,8 +68,11 @@ def _create_links(instance: Instance) -> None:
     router = instance.netns(ROUTER).name
     present = {link["ifname"] for link in json.loads(_run(["ip", "-n", router, "-json", "link", "show"]))}
     missing = [link for link in LINKS if link.machine not in present]
-    _batch(router, [f"link add {it.machine} type veth peer name eth0 netns {instance.netns(it.machine).name}" for it in missing])
-    _batch(router, [command for link in LINKS for command in _router_side(link)])
+    _batch(
+        router,
+        (f"link add {it.machine} type veth peer name eth0 netns {instance.netns(it.machine).name}" for it in missing),
+    )
+    _batch(router, (command for link in LINKS for command in _router_side(link)))
     for link in LINKS:
         _batch(instance.netns(link.machine).name, _machine_side(link))
 
@@ -117,7 +115,7 @@ def _in_router(instance: Instance, command: list[str], text: str | None = None) 
     return _run(["nsenter", f"--net={namespace}", system(command[0]), *command[1:]], text)
 
 
-def _batch(namespace: str, commands: list[str]) -> None:
+def _batch(namespace: str, commands: Iterable[str]) -> None:
     _run(["ip", "-n", namespace, "-batch", "-"], "".join(f"{command}\n" for command in commands))
 
 

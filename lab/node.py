@@ -119,7 +119,8 @@ def render_network(node: Node) -> str:
 def render_containerd(network: str, mirrors: str) -> str:
     """containerd's configuration."""
     return f"""version = 2
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.aufs"]
+# It would make /opt/containerd on the machine.
+disabled_plugins = ["io.containerd.internal.v1.opt"]
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{SANDBOX_IMAGE}"

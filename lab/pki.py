@@ -88,12 +88,13 @@ class Authority:
             ]
         )
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
         builder = (
             _builder(subject, authority.subject, key.public_key())
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+            .add_extension(signer, critical=False)
         )
         names = [*map(x509.DNSName, dns), *map(x509.IPAddress, addresses)]
         if names:
@@ -138,9 +139,7 @@ def kubeconfig(instance: Instance, file: str, user: str, groups: Sequence[str] =
     return write(path, json.dumps(content, indent=2))
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
+def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
