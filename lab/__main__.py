@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 import tools
-from lab import cluster
+from lab import cluster, sim
+from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance, default_name
 
@@ -66,6 +67,10 @@ COMMANDS = {
     "up": Command(up, "start what does not run; nothing happens to what does", up_arguments),
     "status": Command(status, "what runs and what does not; exit status 1 unless all does", status_arguments),
     "down": Command(down, "remove the lab and all that it left"),
+    "pulumi": Command(runner.run_pulumi, "run pulumi on the lab", runner.pulumi_arguments),
+    "run": Command(runner.run_command, "a program with the lab's credentials in its network", runner.command_arguments),
+    "shell": Command(runner.run_shell, "a shell with the lab's credentials in its network", runner.shell_arguments),
+    "sim": Command(sim.run, "preview, up and destroy of a stack on a bare control plane", sim.arguments),
 }
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -28,15 +28,12 @@ from lab.instance import Instance, base_directory
 from lab.machine import enter
 from lab.plugins import guard
 from lab.programs import SYSTEM_PATH
-from lab.topology import CLIENTS
+from lab.topology import CLIENTS, CONTROL
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OVERLAY = CHECKOUT / "lab" / "overlay.yaml"
-MACHINE = "control"
-"""The machine that reaches the API server."""
-
-LAYER_SECTIONS = {"meshgate:cluster": "cluster"}
-"""The overlay's keys that belong to a layer."""
+LAYERS = {"meshgate:cluster": "cluster"}
+"""Which of the overlay's keys are settings of a layer."""
 
 # What a program may need of the caller's environment; everything else stays out, so that no credential, backend or
 # kubeconfig of the caller reaches the lab.
@@ -70,6 +67,8 @@ def environment(instance: Instance) -> dict[str, str]:
         # Plugins come from PULUMI_HOME alone: those on PATH are used too, but each with a warning.
         "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        # Gives pulumi the option --event-log, from which a simulation counts the resources.
+        "PULUMI_DEBUG_COMMANDS": "true",
         "HELM_CACHE_HOME": str(home / "helm" / "cache"),
         "HELM_CONFIG_HOME": str(home / "helm" / "config"),
         "HELM_DATA_HOME": str(home / "helm" / "data"),
@@ -117,14 +116,10 @@ def overlay(instance: Instance) -> dict[str, Any]:
 
 
 def overlaid(config: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A stack's configuration with those keys of the overlay laid over it that apply to the stack."""
-    layers = config.get("meshgate:layers", [])
-    applicable = {
-        key: value
-        for key, value in over.items()
-        if key in config and (key not in LAYER_SECTIONS or LAYER_SECTIONS[key] in layers)
-    }
-    return merged(config, applicable)
+    """A stack's configuration with the overlay laid over it, but for the layers that the stack does not hold."""
+    held = config.get("meshgate:layers", [])
+    foreign = {key for key, layer in LAYERS.items() if layer not in held}
+    return merged(config, {key: value for key, value in over.items() if key not in foreign})
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,62 +131,82 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def execute(instance: Instance, command: Sequence[str], directory: Path, machine: str = MACHINE) -> int:
-    """Runs a command in the lab's environment and in a machine's network: its exit code."""
-    # nsenter waits for the command in between and would end at Ctrl-C, before the command had time to end well. So it
-    # ignores the signal, and env gives it back to the command.
-    prefix = [*enter(instance, machine, directory), "env", "--default-signal=INT,QUIT"]
-    with _interrupts_left_to_the_command():
-        code = subprocess.run([*prefix, *command], env=environment(instance)).returncode
+def command(instance: Instance, program: Sequence[str], directory: Path, machine: str = CONTROL) -> list[str]:
+    """The command that runs a program in a machine, in `directory`; its environment is `environment(instance)`."""
+    # nsenter waits for the program in between and would end at Ctrl-C, before the program had time to end well. So it
+    # is started ignoring the signal (see execute), and env gives the signal back to the program.
+    return [*enter(instance, machine, directory), "env", "--default-signal=INT,QUIT", *program]
+
+
+def execute(
+    instance: Instance,
+    program: Sequence[str],
+    directory: Path,
+    machine: str = CONTROL,
+    *,
+    stdout: TextIO | None = None,
+) -> int:
+    """Runs a program in the lab's environment and in a machine's network: its exit code."""
+    line = command(instance, program, directory, machine)
+    with _interrupts_left_to_the_program():
+        code = subprocess.run(line, env=environment(instance), stdout=stdout).returncode
     return code if code >= 0 else 128 - code
 
 
-def pulumi(instance: Instance, stack: str, arguments: Sequence[str], config_file: Path | None = None) -> int:
+def pulumi(
+    instance: Instance,
+    stack: str,
+    arguments: Sequence[str],
+    config_file: Path | None = None,
+    *,
+    stdout: TextIO | None = None,
+) -> int:
     """Runs `pulumi <arguments> --stack <stack>` on the lab: its exit code. A stack that is not there yet is made."""
     directory = workspace(instance, stack, config_file)
-    if arguments[:1] != ["stack"] and not _state(instance, stack).exists():
-        code = execute(instance, ["pulumi", "stack", "init", "--no-select", stack], directory)
-        if code:
+    if arguments[0] != "stack" and not _state(instance, stack).exists():
+        init = ["pulumi", "stack", "init", "--no-select", stack]
+        if code := execute(instance, init, directory, stdout=stdout):
             return code
-    return execute(instance, ["pulumi", *arguments, "--stack", stack], directory)
+    return execute(instance, ["pulumi", *arguments, "--stack", stack], directory, stdout=stdout)
 
 
-def add_commands(commands: Any) -> None:
-    """Adds `pulumi`, `run` and `shell` to the lab's command line.
-
-    Each sets `handler`, a function of the instance and the arguments that returns the exit code.
-    """
-    parser = commands.add_parser(
-        "pulumi",
-        help="run pulumi on the lab",
-        usage="python -m lab [--instance NAME] pulumi [--config-file FILE] -s STACK COMMAND ...",
-    )
+def pulumi_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `python -m lab pulumi`."""
+    parser.usage = "python -m lab [--instance NAME] pulumi [--config-file FILE] -s STACK COMMAND ..."
     parser.add_argument("--config-file", type=Path, metavar="FILE", help="default: Pulumi.STACK.yaml")
     parser.add_argument("-s", "--stack", required=True)
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="as for pulumi itself")
-    parser.set_defaults(handler=_run_pulumi)
-
-    parser = commands.add_parser("run", help="run a command with the lab's credentials inside the lab's network")
-    parser.add_argument("--machine", default=MACHINE, help=f"where; default: {MACHINE}")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
-    parser.set_defaults(handler=_run_command)
-
-    parser = commands.add_parser("shell", help="a shell with the lab's credentials inside the lab's network")
-    parser.add_argument("--machine", default=MACHINE, help=f"where; default: {MACHINE}")
-    parser.set_defaults(handler=_run_command, command=["bash"])
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="as for pulumi itself")
 
 
-def _run_pulumi(instance: Instance, arguments: argparse.Namespace) -> int:
-    if not arguments.arguments:
+def run_pulumi(instance: Instance, arguments: argparse.Namespace) -> int:
+    """`python -m lab pulumi`."""
+    if not arguments.program:
         raise LabError("name what pulumi is to do, for example: python -m lab pulumi -s dev preview")
-    return pulumi(instance, arguments.stack, arguments.arguments, arguments.config_file)
+    return pulumi(instance, arguments.stack, arguments.program, arguments.config_file)
 
 
-def _run_command(instance: Instance, arguments: argparse.Namespace) -> int:
-    command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    if not command:
-        raise LabError("name the command that is to run, for example: python -m lab run -- kubectl get nodes")
-    return execute(instance, command, project(instance), arguments.machine)
+def command_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `python -m lab run`."""
+    shell_arguments(parser)
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...")
+
+
+def run_command(instance: Instance, arguments: argparse.Namespace) -> int:
+    """`python -m lab run`."""
+    program = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
+    if not program:
+        raise LabError("name the program that is to run, for example: python -m lab run -- kubectl get nodes")
+    return execute(instance, program, project(instance), arguments.machine)
+
+
+def shell_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `python -m lab shell`."""
+    parser.add_argument("--machine", default=CONTROL, help=f"where (default: {CONTROL})")
+
+
+def run_shell(instance: Instance, arguments: argparse.Namespace) -> int:
+    """`python -m lab shell`."""
+    return execute(instance, ["bash", "--norc"], project(instance), arguments.machine)
 
 
 def _directory(instance: Instance) -> Path:
@@ -251,7 +266,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _interrupts_left_to_the_command() -> Iterator[None]:
+def _interrupts_left_to_the_program() -> Iterator[None]:
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
     try:
         yield

@@ -161,7 +161,8 @@ def test_another_config_file(instance: Instance, tmp_path: Path) -> None:
     source = tmp_path / "split.yaml"
     source.write_text("config: {'meshgate:layers': [mesh]}\n")
     directory = runner.workspace(instance, "mesh", source)
-    assert yaml.safe_load((directory / "Pulumi.mesh.yaml").read_text()) == {"config": {"meshgate:layers": ["mesh"]}}
+    config = yaml.safe_load((directory / "Pulumi.mesh.yaml").read_text())["config"]
+    assert set(config) == {"meshgate:layers", "meshgate:istio", "meshgate:verify"}
 
 
 @pytest.mark.parametrize(
@@ -209,12 +210,13 @@ def test_placeholders_are_filled(instance: Instance, tmp_path: Path) -> None:
 
 
 def test_the_overlay_applies_to_what_the_stack_holds() -> None:
-    over = {"meshgate:cluster": {"kubeconfig": "lab"}, "meshgate:istio": {"charts": "lab"}, "meshgate:verify": {}}
+    over = {"meshgate:cluster": {"kubeconfig": "lab"}, "meshgate:istio": {"charts": "lab"}, "meshgate:verify": {"a": 1}}
     config = {"meshgate:layers": ["mesh"], "meshgate:cluster": {"kubeconfig": "own"}, "meshgate:istio": {"hub": "own"}}
     assert runner.overlaid(config, over) == {
         "meshgate:layers": ["mesh"],
         "meshgate:cluster": {"kubeconfig": "own"},  # the layer is another stack's
         "meshgate:istio": {"hub": "own", "charts": "lab"},
+        "meshgate:verify": {"a": 1},
     }
     config["meshgate:layers"] = ["cluster", "mesh"]
     assert runner.overlaid(config, over)["meshgate:cluster"] == {"kubeconfig": "lab"}
