@@ -231,6 +231,8 @@ class StandIn(Provider):
             )
 
     def _resource(self, token: str) -> Resource:
+        # The engine gives the type of the URN, which has the types of all parents before it.
+        token = token.rsplit("$", 1)[-1]
         try:
             return self.resources[token]
         except KeyError:
