@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.build import PARTS, build, prune, select
+from tools.cache import cache_dir
 from tools.errors import ToolsError
 from tools.packages import install
 from tools.progress import Progress
@@ -44,13 +45,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show(*, as_json: bool) -> None:
-    rows = [{"name": p.name, "key": p.key, "built": p.built, "directory": str(p.directory)} for p in PARTS]
     if as_json:
+        rows = [{"name": p.name, "key": p.key, "built": p.built, "directory": str(p.directory)} for p in PARTS]
         print(json.dumps(rows, indent=2))
         return
-    table = Table("part", "key", "built", "directory")
-    for row in rows:
-        table.add_row(str(row["name"]), str(row["key"]), "yes" if row["built"] else "no", str(row["directory"]))
+    table = Table("part", "built", "directory", title=f"cache: {cache_dir()}", title_justify="left")
+    for part in PARTS:
+        table.add_row(part.name, "yes" if part.built else "no", f"{part.shelf}/{part.key}")
     Console().print(table)
 
 

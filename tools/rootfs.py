@@ -9,10 +9,12 @@ from tools.part import Part
 from tools.workshop import Workshop
 
 SUITE = "bookworm"
-PACKAGES = ("ca-certificates", "curl", "iproute2", "iptables")
+# usr-is-merged (with mmdebstrap's own hook for it) stands in for usrmerge, which would bring all of Perl along.
+PACKAGES = ("usr-is-merged", "ca-certificates", "curl", "iproute2", "iptables")
 # mmdebstrap makes equal tars of equal packages; which versions those are is up to the Debian mirror on that day.
 OPTIONS = (
     "--variant=essential",
+    "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
     f"--include={','.join(PACKAGES)}",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
     "--dpkgopt=path-exclude=/usr/share/locale/*",
