@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 HEARTBEAT = 30.0
+DETAIL = 80  # characters of the newest line of a log
 
 
 class Progress:
@@ -43,4 +44,4 @@ class Step:
         now = time.monotonic()
         if now - self._shown >= self._interval:
             self._shown = now
-            self._show(f"{self._title} {now - self._start:.0f} s: {detail}")
+            self._show(f"{self._title} {now - self._start:.0f} s: {detail[:DETAIL]}")
