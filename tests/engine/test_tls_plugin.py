@@ -23,7 +23,9 @@ import pulumi
 import pulumi_tls as tls
 
 config = pulumi.Config()
-key = tls.PrivateKey("key", algorithm=config.get("algorithm") or "ECDSA", ecdsa_curve="P256")
+component = pulumi.ComponentResource("scratch:a:Component", "component")
+child = pulumi.ResourceOptions(parent=component)
+key = tls.PrivateKey("key", algorithm=config.get("algorithm") or "ECDSA", ecdsa_curve="P256", opts=child)
 root = tls.SelfSignedCert(
     "root",
     private_key_pem=key.private_key_pem,
@@ -106,10 +108,10 @@ def decodings(text: str) -> str:
 
 
 def test_a_certificates_life(stack: Stack) -> None:
-    assert stack.run("preview") == {"create": 5}
-    assert stack.run("up", "--yes", "--skip-preview") == {"create": 5}
-    assert stack.run("up", "--yes", "--skip-preview", "--expect-no-changes") == {"same": 5}
-    assert stack.run("refresh", "--yes", "--skip-preview", "--expect-no-changes") == {"same": 5}
+    assert stack.run("preview") == {"create": 6}
+    assert stack.run("up", "--yes", "--skip-preview") == {"create": 6}
+    assert stack.run("up", "--yes", "--skip-preview", "--expect-no-changes") == {"same": 6}
+    assert stack.run("refresh", "--yes", "--skip-preview", "--expect-no-changes") == {"same": 6}
 
     exported = stack.export()
     assert "BEGIN CERTIFICATE" in decodings(exported), "the search finds what is in clear"
@@ -118,21 +120,21 @@ def test_a_certificates_life(stack: Stack) -> None:
 
     # In place: only the state changes. Then the window reaches the certificate, and what it signed goes with it.
     stack.pulumi("config", "set", "early", "10")
-    assert stack.run("up", "--yes", "--skip-preview") == {"update": 1, "same": 4}
+    assert stack.run("up", "--yes", "--skip-preview") == {"update": 1, "same": 5}
     stack.pulumi("config", "set", "early", "100")
-    assert stack.run("preview") == {"replace": 2, "same": 3}
+    assert stack.run("preview") == {"replace": 2, "same": 4}
     stack.pulumi("config", "rm", "early")
     stack.run("up", "--yes", "--skip-preview")
 
     stack.pulumi("config", "set", "hours", "200")
-    assert stack.run("up", "--yes", "--skip-preview") == {"replace": 2, "same": 3}
+    assert stack.run("up", "--yes", "--skip-preview") == {"replace": 2, "same": 4}
     # A new key replaces all; in the preview it is not known yet.
     stack.pulumi("config", "set", "algorithm", "ED25519")
-    assert stack.run("preview") == {"replace": 4, "same": 1}
-    assert stack.run("up", "--yes", "--skip-preview") == {"replace": 4, "same": 1}
-    assert stack.run("up", "--yes", "--skip-preview", "--expect-no-changes") == {"same": 5}
+    assert stack.run("preview") == {"replace": 4, "same": 2}
+    assert stack.run("up", "--yes", "--skip-preview") == {"replace": 4, "same": 2}
+    assert stack.run("up", "--yes", "--skip-preview", "--expect-no-changes") == {"same": 6}
 
-    assert stack.run("destroy", "--yes", "--skip-preview") == {"delete": 5}
+    assert stack.run("destroy", "--yes", "--skip-preview") == {"delete": 6}
     assert not json.loads(stack.export())["deployment"].get("resources")
 
 

@@ -57,7 +57,7 @@ class Plugin:
         self.provider = tls.plugin()
 
     def urn(self, kind: str) -> str:
-        return f"urn:pulumi:test::test::{TOKENS[kind]}::it"
+        return f"urn:pulumi:test::test::meshgate:a:Parent$meshgate:b:Child${TOKENS[kind]}::it"
 
     def check(self, kind: str, **inputs: Plain) -> list[tuple[str, str]]:
         request = CheckRequest(self.urn(kind), {}, {name: wire(value) for name, value in inputs.items()}, b"")
