@@ -49,9 +49,11 @@ def nodes() -> str:
                 "labels": {**node.pool.labels, "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"},
             },
             "spec": {
+                "podCIDR": str(node.pods),
+                "podCIDRs": [str(node.pods)],
                 "taints": [
                     {"key": key, "value": value, "effect": "NoSchedule"} for key, value in node.pool.taints.items()
-                ]
+                ],
             },
         }
         for node in NODES

@@ -108,7 +108,8 @@ def up(instance: Instance, is_bare: bool, say: Say) -> None:
                 apply(instance, "\n---\n".join([manifests(), *([bare.nodes()] if is_bare else [])]))
                 progress.done("the cluster's own resources")
             service.wait(instance, group, 90, lambda it: progress.done(f"{it.machine}: {it.name}"))
-        _wait_for_nodes(instance, [it.name for it in NODES], 90)
+        _wait_until_usable(instance, 90)
+        apply(instance, node.pod_ranges())
         progress.done(f"{len(NODES)} nodes ready")
 
 
@@ -188,22 +189,26 @@ def require_root() -> None:
         )
 
 
-def _wait_for_nodes(instance: Instance, names: Sequence[str], timeout: float) -> None:
+def _wait_until_usable(instance: Instance, timeout: float) -> None:
+    """Wait until the nodes are ready and pods can be made (they need their namespace's ServiceAccount)."""
     end = time.monotonic() + timeout
     while True:
-        answer = kubectl(instance, ["get", "nodes", "--output=json"])
+        answer = kubectl(instance, ["get", "nodes,serviceaccounts", "--namespace=default", "--output=json"])
         items = json.loads(answer.stdout)["items"] if answer.returncode == 0 else []
-        ready = {
+        conditions = {
             item["metadata"]["name"]: condition
             for item in items
-            for condition in item["status"].get("conditions", [])
+            for condition in item.get("status", {}).get("conditions", [])
             if condition["type"] == "Ready"
         }
-        waiting = [name for name in names if ready.get(name, {}).get("status") != "True"]
-        if not waiting:
+        waiting = [it.name for it in NODES if conditions.get(it.name, {}).get("status") != "True"]
+        if not waiting and any(item["kind"] == "ServiceAccount" for item in items):
             return
         if time.monotonic() > end:
-            reason = ready.get(waiting[0], {}).get("message", "it has not registered")
+            if not waiting:
+                log = instance.log(f"{CONTROL}-kube-controller-manager")
+                raise NotStarted("the cluster", "has no ServiceAccount default/default", log)
+            reason = conditions.get(waiting[0], {}).get("message", "it has not registered")
             raise NotStarted(f"node {waiting[0]}", f"is not ready ({reason})", instance.log(f"{waiting[0]}-kubelet"))
         time.sleep(0.3)
 

@@ -11,7 +11,7 @@ from lab.files import write
 from lab.instance import Instance, base_directory
 from lab.programs import pinned, system
 from lab.service import Service
-from lab.topology import CLUSTER_DOMAIN, DNS_SERVICE, PODS_RANGE, Node
+from lab.topology import CLUSTER_DOMAIN, DNS_SERVICE, NODES, PODS_RANGE, Node
 
 CNI_PLUGINS = "/usr/lib/cni"
 SANDBOX_IMAGE = "registry.k8s.io/pause:3.10"
@@ -99,6 +99,20 @@ def services(instance: Instance, node: Node) -> list[Service]:
             "http://127.0.0.1:10256/livez",
         ),
     ]
+
+
+def pod_ranges() -> str:
+    """Manifests that tell the API server each node's pod range, for those who look for it there."""
+    items = [
+        {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": it.name},
+            "spec": {"podCIDR": str(it.pods), "podCIDRs": [str(it.pods)]},
+        }
+        for it in NODES
+    ]
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
 def render_network(node: Node) -> str:
