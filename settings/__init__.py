@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import pulumi.runtime.config
@@ -18,7 +19,7 @@ from settings.cluster import ClusterSettings
 from settings.errors import SettingsError, from_validation
 from settings.ingress import IngressSettings
 from settings.mesh import IstioSettings, MeshSettings
-from settings.model import DnsLabel, Model, Problem
+from settings.model import Model, Problem, matching
 from settings.verify import VerifySettings
 
 __all__ = ["REQUIRES", "Layer", "Problem", "Settings", "SettingsError", "load", "stack_config"]
@@ -37,13 +38,18 @@ REQUIRES: Mapping[Layer, tuple[Layer, ...]] = {
 class Settings(Model):
     """Everything that one stack is configured with."""
 
-    name: Annotated[DnsLabel, Field(max_length=20)]
+    name: Annotated[
+        str,
+        matching(
+            r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?", "lower-case letters, digits and, between them, '-', at most 20"
+        ),
+    ]
     """Prefix of the resources' names; stacks that make up one environment share it."""
 
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
     """The layers that this stack holds."""
 
-    upstream: dict[Layer, str] = {}
+    upstream: dict[Layer, Annotated[str, Field(min_length=1)]] = {}
     """For each further layer that is needed: the stack that holds it, as StackReference takes it."""
 
     protect: bool = True
@@ -71,8 +77,10 @@ def stack_config() -> dict[str, Any]:
 
 
 def _parsed(value: Any) -> Any:
-    if isinstance(value, str) and value[:1] in "[{":
-        return json.loads(value)
+    if isinstance(value, str) and value.startswith(("[", "{")):
+        # Text that only begins like JSON stays text, for `load` to say what should be there.
+        with suppress(json.JSONDecodeError):
+            return json.loads(value)
     return value
 
 
@@ -100,9 +108,24 @@ def load(config: Mapping[str, Any]) -> Settings:
             problems.extend(problem.below(name) for problem in value.problems())
     if "layers" in good and ("upstream" in good or "upstream" not in config):
         problems.extend(_layering(good["layers"], good.get("upstream", {}), config))
+    problems.extend(_namespaces(good))
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:
+    authority: AuthoritySettings | None = good.get("authority")
+    ingress: IngressSettings | None = good.get("ingress")
+    made = [("authority.namespace", authority.namespace)] if authority else []
+    if ingress:
+        made.append(("ingress.namespace", ingress.namespace))
+    if ingress and ingress.coolstore:
+        made.append(("ingress.coolstore.namespace", ingress.coolstore.namespace))
+    for index, (key, namespace) in enumerate(made):
+        for other, taken in made[:index]:
+            if namespace == taken:
+                yield Problem(key=key, message=f"'{namespace}' is {other} too; each needs a namespace of its own")
 
 
 def _layering(layers: tuple[Layer, ...], upstream: Mapping[Layer, str], config: Mapping[str, Any]) -> Iterator[Problem]:

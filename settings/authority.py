@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from settings.model import DnsLabel, Hours, Model, Problem
+from settings.model import Hours, Model, Namespace, Problem
 
 
 class CaLifetimes(Model):
@@ -34,7 +34,7 @@ class SelfSignedAuthority(CaLifetimes):
     """A root and an intermediate made by the program itself; their keys are encrypted in the state."""
 
     kind: Literal["self-signed"]
-    namespace: DnsLabel = "istio-system"
+    namespace: Namespace = "istio-system"
     """The control plane's namespace; the CA is there before istiod."""
 
     organization: str = "meshgate"

@@ -50,7 +50,7 @@ class ClusterCidrs(Model):
 
 
 class OnpremCluster(Model):
-    """An existing Kubernetes cluster, reached by kubeconfig and checked against these settings before anything is made."""
+    """An existing Kubernetes cluster, reached by kubeconfig; it is checked before anything is made."""
 
     kind: Literal["onprem"]
     kubeconfig: str = "~/.kube/config"

@@ -62,7 +62,26 @@ def _message(details: ErrorDetails) -> str:
         return f"{context['discriminator']} is '{context['tag']}'; it must be one of {context['expected_tags']}"
     if kind == "union_tag_not_found":
         return f"{context['discriminator']} is missing"
+    if kind == "too_short":
+        return "is empty; it needs at least one entry"
     if kind == "value_error":
         return f"is {details['input']!r}; it {context['error']}"
-    said = details["msg"][0].lower() + details["msg"][1:]
-    return f"{said} (got {details['input']!r})"
+    said = _EXPECTED.get(kind) or details["msg"].replace("Input should be", "must be")
+    return f"is {details['input']!r}; it {said}"
+
+
+_EXPECTED = {
+    "string_type": "must be text, in quotes where YAML reads something else",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
+    "ip_v4_network": "must be an IPv4 network without host bits, for example 10.0.0.0/24",
+    "ip_v4_address": "must be an IPv4 address, for example 10.0.0.1",
+}
+"""What pydantic says in terms of Python, said in terms of YAML."""

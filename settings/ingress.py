@@ -17,6 +17,7 @@ from settings.model import (
     HostName,
     Hours,
     Model,
+    Namespace,
     NodePort,
     Port,
     Problem,
@@ -30,7 +31,7 @@ class LoadBalancerService(Model):
     """The gateway at an address that the platform's load balancer gives."""
 
     type: Literal["LoadBalancer"]
-    load_balancer_ip: IPv4Address | None = None
+    load_balancer_ip: Annotated[IPv4Address | None, Field(alias="loadBalancerIP")] = None
     """An address asked for, where the platform supports it."""
 
     annotations: dict[str, str] = {}
@@ -87,7 +88,7 @@ class ClientCertificate(Model):
     """A client's certificate as a Secret, for callers of MUTUAL gateways and for their probes."""
 
     authority: str
-    common_name: str
+    common_name: Annotated[str, matching(r".{1,64}", "1 to 64 characters (RFC 5280)")]
     validity_hours: Hours = 2160
     early_renewal_hours: Hours = 720
 
@@ -122,6 +123,13 @@ class Host(Model):
     """A path that answers 200, asked for by the probes."""
 
 
+GatewayName = Annotated[
+    str,
+    matching(r"[a-z]([-a-z0-9]{0,51}[a-z0-9])?", "lower-case letters, digits and '-', a letter first, at most 53"),
+]
+"""It names a Service, which starts with a letter, and a Helm release, which has at most 53 characters."""
+
+
 class IngressGateway(Model):
     """A gateway of its own: Deployment, Service, and the hosts that it answers for."""
 
@@ -140,7 +148,7 @@ class IngressGateway(Model):
 class Coolstore(Model):
     """The source document's two services, webapp and catalog, to have something behind the gateways."""
 
-    namespace: DnsLabel = "istioinaction"
+    namespace: Namespace = "istioinaction"
     webapp_image: str = "docker.io/istioinaction/webapp:latest"
     catalog_image: str = "docker.io/istioinaction/catalog:latest"
 
@@ -148,14 +156,14 @@ class Coolstore(Model):
 class IngressSettings(Model):
     """Gateways for webapp, catalog or services of your own."""
 
-    namespace: DnsLabel = "istio-ingress"
+    namespace: Namespace = "istio-ingress"
     """Where the gateways and their Secrets are."""
 
     coolstore: Coolstore | None = None
     authorities: dict[DnsLabel, CaLifetimes] = {}
     certificates: dict[DnsLabel, Certificate] = {}
     clients: dict[DnsLabel, ClientCertificate] = {}
-    gateways: Annotated[dict[DnsLabel, IngressGateway], Field(min_length=1)]
+    gateways: Annotated[dict[GatewayName, IngressGateway], Field(min_length=1)]
 
     def problems(self) -> Iterator[Problem]:
         for name, authority in self.authorities.items():
@@ -177,6 +185,7 @@ class IngressSettings(Model):
             for index, host in enumerate(gateway.hosts):
                 yield from self._credential(f"gateways.{name}.hosts[{index}].tls", host)
         yield from self._node_ports()
+        yield from self._addresses()
 
     def _known(self, key: str, authority: str) -> Iterator[Problem]:
         if authority not in self.authorities:
@@ -232,6 +241,16 @@ class IngressSettings(Model):
                         message=f"{port} is taken by {taken[port]}; ports are the nodes', so each must differ",
                     )
                 taken.setdefault(port, where)
+
+    def _addresses(self) -> Iterator[Problem]:
+        taken: dict[IPv4Address, str] = {}
+        for name, gateway in self.gateways.items():
+            if not isinstance(gateway.service, LoadBalancerService) or gateway.service.load_balancer_ip is None:
+                continue
+            address, where = gateway.service.load_balancer_ip, f"gateways.{name}.service.loadBalancerIP"
+            if address in taken:
+                yield Problem(key=where, message=f"{address} is taken by {taken[address]}; each gateway needs its own")
+            taken.setdefault(address, where)
 
 
 def _covers(name: str, host: str) -> bool:

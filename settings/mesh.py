@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,9 @@ class IstioSettings(Model):
     """Which Istio, and where its charts and images come from; every gateway is of the same version as istiod."""
 
     version: Annotated[str, matching(r"1\.[0-9]+\.[0-9]+", "an Istio version, for example 1.31.1")] = "1.31.1"
-    charts: str = "https://istio-release.storage.googleapis.com/charts"
+    charts: Annotated[
+        str, matching(r"(https|oci)://\S+|(?!.*://).+", "https://..., oci://... or the path of a directory")
+    ] = "https://istio-release.storage.googleapis.com/charts"
     """A Helm repository (https://, oci://) or a directory that holds base, istiod and gateway."""
 
     hub: str = "registry.istio.io/release"
@@ -34,12 +37,17 @@ class MeshSettings(Model):
     revision_tags: Annotated[tuple[DnsLabel, ...], Field(min_length=1)] = ("stable",)
     """Names for the revision; namespaces follow the first by their label istio.io/rev."""
 
-    trust_domain: str = "cluster.local"
+    trust_domain: Annotated[
+        str, matching(r"[a-z0-9._-]{1,255}", "lower-case letters, digits, '.', '-' and '_', for example cluster.local")
+    ] = "cluster.local"
     replicas: Replicas = Replicas()
     resources: Resources = Resources(cpu="500m", memory="2048Mi")
 
     def problems(self) -> Iterator[Problem]:
         yield from (problem.below("replicas") for problem in self.replicas.problems())
+        for tag, times in Counter(self.revision_tags).items():
+            if times > 1:
+                yield Problem(key="revisionTags", message=f"'{tag}' is there {times} times; name each tag once")
         if self.revision in self.revision_tags:
             yield Problem(
                 key="revisionTags", message=f"'{self.revision}' is the revision itself; a tag needs another name"

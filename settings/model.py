@@ -25,8 +25,16 @@ def matching(pattern: str, meaning: str) -> AfterValidator:
 
 _LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
 
-DnsLabel = Annotated[str, matching(_LABEL, "lower-case letters, digits and '-', at most 63 (a DNS label)")]
+DnsLabel = Annotated[
+    str, matching(_LABEL, "lower-case letters, digits and, between them, '-', at most 63 (a DNS label)")
+]
 """A Kubernetes object name of one label (RFC 1123)."""
+
+Namespace = Annotated[
+    DnsLabel,
+    matching(r"(?!(default|kube-system|kube-public|kube-node-lease)$).*", "a namespace that Kubernetes does not make"),
+]
+"""A namespace that the program makes."""
 
 HostName = Annotated[
     str, matching(rf"({_LABEL}\.)+{_LABEL}", "a fully qualified host name, for example www.example.com")

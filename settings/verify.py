@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field
 
-from settings.model import DnsLabel, Model
+from settings.model import DnsLabel, Model, Problem
 
 
 class Client(Model):
@@ -24,3 +26,8 @@ class VerifySettings(Model):
     """Image of the short-lived probe pods; it has sh, sleep and curl with OpenSSL."""
 
     clients: Annotated[tuple[Client, ...], Field(min_length=1)] = (Client(name="here"),)
+
+    def problems(self) -> Iterator[Problem]:
+        for name, times in Counter(client.name for client in self.clients).items():
+            if times > 1:
+                yield Problem(key="clients", message=f"'{name}' names {times} clients; names must differ")
