@@ -163,7 +163,7 @@ def pulumi(
 ) -> int:
     """Runs `pulumi <arguments> --stack <stack>` on the lab: its exit code. A stack that is not there yet is made."""
     directory = workspace(instance, stack, config_file)
-    if arguments[0] != "stack" and not _state(instance, stack).exists():
+    if arguments[0] != "stack" and not state_file(instance, stack).exists():
         init = ["pulumi", "stack", "init", "--no-select", stack]
         if code := execute(instance, init, directory, stdout=stdout):
             return code
@@ -210,12 +210,15 @@ def run_shell(instance: Instance, arguments: argparse.Namespace) -> int:
 
 
 def _directory(instance: Instance) -> Path:
+    if not instance.directory.is_dir():
+        raise LabError(f"there is no lab {instance.name}: start it with `python -m lab --instance {instance.name} up`")
     directory = instance.directory / "pulumi"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
     return directory
 
 
-def _state(instance: Instance, stack: str) -> Path:
+def state_file(instance: Instance, stack: str) -> Path:
+    """Where the lab keeps a stack's state."""
     name: str = _load(CHECKOUT / "Pulumi.yaml")["name"]
     return _directory(instance) / "state" / ".pulumi" / "stacks" / name / f"{stack}.json"
 

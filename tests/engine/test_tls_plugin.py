@@ -89,7 +89,9 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     directory.mkdir()
     (directory / "Pulumi.yaml").write_text("name: scratch\nruntime: python\n")
     (directory / "__main__.py").write_text(PROGRAM)
-    made = Stack(directory, runner.environment(Instance("engine")))
+    instance = Instance("engine")
+    instance.directory.mkdir(parents=True)
+    made = Stack(directory, runner.environment(instance))
     answer = made.pulumi("stack", "init")
     assert answer.returncode == 0, answer.stderr
     return made

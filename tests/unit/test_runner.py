@@ -56,7 +56,14 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
         "config: {'meshgate:layers': [cluster], 'meshgate:cluster': {kind: onprem}}\n"
     )
     monkeypatch.setattr(runner, "CHECKOUT", checkout)
-    return Instance("unit")
+    return up("unit")
+
+
+def up(name: str) -> Instance:
+    """An instance as far as the runner cares: its directory is there."""
+    instance = Instance(name)
+    instance.directory.mkdir(parents=True)
+    return instance
 
 
 # --- the environment ---
@@ -113,7 +120,7 @@ def test_the_passphrase_is_random_private_and_stays(instance: Instance, tmp_path
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
     runner.environment(instance)
     assert file.read_text() == first
-    assert Path(runner.environment(Instance("other"))["PULUMI_CONFIG_PASSPHRASE_FILE"]).read_text() != first
+    assert Path(runner.environment(up("other"))["PULUMI_CONFIG_PASSPHRASE_FILE"]).read_text() != first
 
 
 def test_the_guard_accepts_this_environment_only(instance: Instance, tmp_path: Path) -> None:
@@ -136,6 +143,12 @@ def test_plugins_are_linked_under_the_version_that_is_asked_for(instance: Instan
     tls.symlink_to("/nowhere")
     runner.environment(instance)
     assert os.access(tls, os.X_OK)
+
+
+def test_a_lab_that_is_not_there_leaves_no_trace(instance: Instance) -> None:
+    with pytest.raises(LabError, match="there is no lab absent: start it with"):
+        runner.project(Instance("absent"))
+    assert not Instance("absent").directory.exists()
 
 
 # --- the workspace ---
