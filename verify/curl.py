@@ -1,0 +1,175 @@
+"""Asking with curl, and reading what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+
+from verify.errors import VerifyError
+from verify.shell import Completed, Shell
+
+MINIMUM_VERSION = (7, 88)
+"""The first curl that writes the server's certificates (`%{certs}`)."""
+
+TIMEOUT = 10
+"""Seconds that a request may take."""
+
+REFUSED = 7
+TLS_FAILED = 35
+WRITE_FAILED = 55
+READ_FAILED = 56
+NOT_TRUSTED = 60
+HTTP2_FAILED = 16
+
+MEANINGS = {
+    6: "name not resolved",
+    REFUSED: "no connection",
+    HTTP2_FAILED: "HTTP/2 failed",
+    28: "timed out",
+    TLS_FAILED: "TLS handshake failed",
+    47: "too many redirects",
+    52: "empty reply",
+    WRITE_FAILED: "write failed",
+    READ_FAILED: "read failed",
+    58: "own certificate unusable",
+    NOT_TRUSTED: "certificate not trusted",
+}
+"""Exit codes in words, for people who do not know them by heart."""
+
+
+@dataclass(frozen=True)
+class ClientCertificate:
+    """Files with a client's certificate (and its chain) and key, PEM."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request. TLS is always verified."""
+
+    url: str
+    user_agent: str
+    connect_to: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
+    """For the host and port of a URL, the address and port to connect to instead of a DNS lookup."""
+
+    trust: Path | None = None
+    """PEM file with the only CAs that are trusted; the system's when None."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    certificate: ClientCertificate | None = None
+    follow: bool = False
+    """Whether redirects are followed."""
+
+    def command(self, separator: str) -> list[str]:
+        """curl's command line; the facts about the transfer come after `separator` on stdout."""
+        command = [
+            # --disable comes first: no ~/.curlrc; no proxy of the environment either.
+            *("curl", "--disable", "--noproxy", "*", "--silent", "--show-error", "--verbose"),
+            *("--max-time", str(TIMEOUT), "--user-agent", self.user_agent),
+            *("--write-out", separator + '{"transfer": %{json}, "headers": %{header_json}}'),
+        ]
+        for (host, port), (address, real_port) in self.connect_to.items():
+            command += ["--connect-to", f"{host}:{port}:{address}:{real_port}"]
+        if self.trust is not None:
+            # With --cacert alone curl still trusts the system's directory of CAs.
+            command += ["--cacert", str(self.trust), "--capath", "/dev/null"]
+        for name, value in self.headers.items():
+            command += ["--header", f"{name}: {value}"]
+        if self.certificate is not None:
+            command += ["--cert", str(self.certificate.certificate), "--key", str(self.certificate.key)]
+        if self.follow:
+            command += ["--location", "--max-redirs", "5"]
+        return [*command, self.url]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """What came back, or how it failed."""
+
+    exit_code: int
+    error: str
+    """curl's words when the exit code is not 0."""
+
+    status: int
+    """HTTP status code; 0 when there was no response."""
+
+    http_version: str
+    tls_version: str | None
+    headers: Mapping[str, list[str]]
+    """Of the last response, names in lower case."""
+
+    body: str
+    certificates: tuple[x509.Certificate, ...]
+    """As the server presented them, leaf first."""
+
+    local: str
+    """The client's address and port, as Envoy writes them in its log."""
+
+    redirects: int
+    url: str
+    """The last one that was asked."""
+
+    def __str__(self) -> str:
+        if self.exit_code:
+            meaning = MEANINGS.get(self.exit_code, "failed")
+            return f"exit {self.exit_code} ({meaning}{': ' + self.error if self.error else ''})"
+        tls = f", {self.tls_version}" if self.tls_version else ""
+        return f"{self.status}, HTTP/{self.http_version}{tls}"
+
+
+def send(shell: Shell, request: Request) -> Response:
+    """Send one request from `shell`. Raises VerifyError when curl itself cannot be run."""
+    separator = f"\n{secrets.token_hex(16)}\n"
+    return parse(shell.run(request.command(separator), TIMEOUT + 5), separator)
+
+
+def parse(completed: Completed, separator: str) -> Response:
+    """Read curl's output. Raises VerifyError when curl did not get as far as a transfer."""
+    body, found, facts = completed.stdout.rpartition(separator)
+    if not found:
+        said = completed.stderr.strip().splitlines() or ["nothing on stderr"]
+        raise VerifyError(f"curl made no transfer (exit {completed.exit_code}): {said[-1]}")
+    both: dict[str, Any] = json.loads(facts)
+    transfer = both["transfer"]
+    versions = re.findall(r"^\* SSL connection using (TLSv[0-9.]+)", completed.stderr, re.MULTILINE)
+    return Response(
+        exit_code=completed.exit_code,
+        error=transfer["errormsg"] or "",
+        status=transfer["response_code"],
+        http_version=transfer["http_version"],
+        tls_version=versions[-1] if versions else None,
+        headers=both["headers"],
+        body=body,
+        certificates=_certificates(transfer.get("certs") or ""),
+        local=f"{transfer['local_ip']}:{transfer['local_port']}",
+        redirects=transfer["num_redirects"],
+        url=transfer["url_effective"],
+    )
+
+
+def _certificates(text: str) -> tuple[x509.Certificate, ...]:
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", text, re.DOTALL)
+    return tuple(x509.load_pem_x509_certificate(block.encode()) for block in blocks)
+
+
+def check_version(shell: Shell) -> None:
+    """Raise VerifyError when curl is missing there or too old."""
+    said = shell.run(["curl", "--disable", "--version"], TIMEOUT)
+    found = re.match(r"curl (\d+)\.(\d+)\S*", said.stdout)
+    if found is None:
+        raise VerifyError(
+            f"client '{shell.name}': `curl --version` failed (exit {said.exit_code}): "
+            f"{said.stderr.strip() or 'nothing on stderr'}; see meshgate:verify.clients"
+        )
+    if (int(found[1]), int(found[2])) < MINIMUM_VERSION:
+        needed = ".".join(map(str, MINIMUM_VERSION))
+        raise VerifyError(f"client '{shell.name}': {found[0]} is too old, {needed} or later is needed")

@@ -1,0 +1,89 @@
+"""What the Envoys say: which line of the access log a request left, and which counter a refused handshake raised."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from verify.errors import VerifyError
+from verify.kube import Kube
+from verify.logs import AccessLogLine, parse
+
+CONTAINER = "istio-proxy"
+LOG_DELAY = 12
+"""Seconds until a line is surely in the log: Envoy writes at latest every 10."""
+
+LOG_PAUSE = 0.5
+
+
+@dataclass
+class Watch:
+    """The counter's rise during the `with` block that gave it."""
+
+    rise: int = 0
+
+
+@dataclass(frozen=True)
+class Proxies:
+    """The proxies of the pods with some labels."""
+
+    kube: Kube
+    stop: threading.Event
+    """Set when nobody waits for answers any more."""
+
+    namespace: str
+    labels: dict[str, str]
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+
+    def line(self, match: Callable[[AccessLogLine], bool], since: float) -> AccessLogLine | None:
+        """The first access log line after `since` (a `time.monotonic()`) that matches; waits until it must be there."""
+        end = time.monotonic() + LOG_DELAY
+        while True:
+            for line in self._lines(since):
+                if match(line):
+                    return line
+            if time.monotonic() > end or self.stop.wait(LOG_PAUSE):
+                return None
+
+    def _lines(self, since: float) -> Iterator[AccessLogLine]:
+        seconds = int(time.monotonic() - since) + 2
+        for pod in self.kube.pods(self.namespace, self.labels):
+            for text in self.kube.log(self.namespace, pod, CONTAINER, seconds):
+                if line := parse(text):
+                    yield line
+
+    @contextmanager
+    def counting(self, counter: str) -> Iterator[Watch]:
+        """How much the listeners' counters `listener.<address>.<counter>` rise together during the block.
+
+        One at a time, so that probes do not count each other's. Raises VerifyError when there is no such counter.
+        """
+        with self._one_at_a_time:
+            before = self._sum(counter)
+            watch = Watch()
+            yield watch
+            watch.rise = self._sum(counter) - before
+
+    def _sum(self, counter: str) -> int:
+        pattern = rf"^listener\..*\.{re.escape(counter)}$"
+        values: list[int] = []
+        for pod in self.kube.pods(self.namespace, self.labels):
+            command = ["pilot-agent", "request", "GET", f"stats?filter={pattern}"]
+            done = self.kube.run(self.namespace, pod, CONTAINER, command, timeout=15)
+            if done.exit_code:
+                raise VerifyError(f"cannot read the counters of pod {self.namespace}/{pod}: {done.stderr.strip()}")
+            values += [int(value) for value in re.findall(r": (\d+)$", done.stdout, re.MULTILINE)]
+        if not values:
+            raise VerifyError(
+                f"the proxies {self.namespace}/{self._selector} keep no counter listener.*.{counter}; "
+                "their pods' annotation proxy.istio.io/config must have it under proxyStatsMatcher"
+            )
+        return sum(values)
+
+    @property
+    def _selector(self) -> str:
+        return ",".join(f"{key}={value}" for key, value in self.labels.items())

@@ -1,0 +1,65 @@
+"""Envoy's access log, in the mesh's own format."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from components.mesh.istio import ACCESS_LOG_FORMAT
+
+
+@dataclass(frozen=True)
+class AccessLogLine:
+    """A line of an access log; `-` where Envoy had nothing to say."""
+
+    text: str
+    response_code: str
+    response_flags: str
+    response_code_details: str
+    user_agent: str
+    upstream_cluster: str
+    downstream_remote_address: str
+    requested_server_name: str
+    route_name: str
+    peer: str
+    """SPIFFE id of the caller's certificate."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_OPERATORS = {
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "route_name": "%ROUTE_NAME%",
+    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+}
+
+
+def _expression() -> re.Pattern[str]:
+    """The format as a regular expression, so that it is written down in one place only."""
+    names = {operator: name for name, operator in _OPERATORS.items()}
+    pattern, quoted = "", False
+    for piece in re.split(r"(%[^%]+%)", ACCESS_LOG_FORMAT.strip()):
+        if piece.startswith("%"):
+            # Within quotes a value may have spaces; outside it never has.
+            value = '[^"]*' if quoted else r"\S+"
+            pattern += f"(?P<{names[piece]}>{value})" if piece in names else value
+        else:
+            pattern += re.escape(piece)
+            quoted ^= piece.count('"') % 2 == 1
+    return re.compile(pattern)
+
+
+_LINE = _expression()
+
+
+def parse(line: str) -> AccessLogLine | None:
+    """Read one line; None when it is no line of the access log (Envoy's own messages are in between)."""
+    found = _LINE.fullmatch(line.strip())
+    return AccessLogLine(text=line.strip(), **found.groupdict()) if found else None

@@ -1,0 +1,60 @@
+"""The stack's settings and contracts, as Pulumi knows them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+from settings import Layer, Settings, load
+from stacks import contracts
+from verify.errors import VerifyError
+
+CONTRACTS: Mapping[Layer, type[contracts.Contract]] = {
+    "cluster": contracts.Cluster,
+    "authority": contracts.Authority,
+    "mesh": contracts.Mesh,
+    "ingress": contracts.Ingress,
+}
+
+
+def read_settings(stack: str) -> Settings:
+    """The stack's configuration. Raises VerifyError, or SettingsError with everything that is wrong in it."""
+    config: dict[str, dict[str, Any]] = _pulumi("config", "--json", "--show-secrets", "--stack", stack)
+    values = {
+        key.removeprefix("meshgate:"): _value(entry) for key, entry in config.items() if key.startswith("meshgate:")
+    }
+    # An empty object is the default that Pulumi.yaml gives to what is not there.
+    return load({key: value for key, value in values.items() if value != {}})
+
+
+def read_contracts(stack: str, settings: Settings) -> dict[Layer, dict[str, Any]]:
+    """The contracts of the stack's layers and of those that other stacks hold for it.
+
+    Raises VerifyError when Pulumi fails, ContractError when an output is missing or wrong.
+    """
+    holders: dict[Layer, str] = {**settings.upstream, **dict.fromkeys(settings.layers, stack)}
+    outputs = {
+        holder: _pulumi("stack", "output", "--json", "--show-secrets", "--stack", holder)
+        for holder in sorted(set(holders.values()))
+    }
+    return {layer: CONTRACTS[layer].values(outputs[holder], holder) for layer, holder in holders.items()}
+
+
+def _value(entry: Mapping[str, Any]) -> Any:
+    # Objects and lists come parsed beside their JSON text.
+    return entry.get("objectValue", entry.get("value"))
+
+
+def _pulumi(*arguments: str) -> dict[str, Any]:
+    command = ["pulumi", *arguments, "--non-interactive"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise VerifyError("there is no `pulumi` on the PATH; on the local lab, use `make verify`") from None
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
+        raise VerifyError(f"`pulumi {' '.join(arguments)}` failed: {said[-1].removeprefix('error: ')}")
+    found: dict[str, Any] = json.loads(done.stdout or "{}")
+    return found
