@@ -71,6 +71,7 @@ def _message(details: ErrorDetails) -> str:
 
 
 _EXPECTED = {
+    "string_too_short": "must not be empty",
     "string_type": "must be text, in quotes where YAML reads something else",
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",

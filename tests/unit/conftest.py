@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from copy import deepcopy
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from tests.unit.program import Program, run
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -20,7 +22,8 @@ class FakeCluster:
     """An API server that knows its version and its nodes: as much as the preflight asks for."""
 
     def __init__(self) -> None:
-        self.version = {"major": "1", "minor": "34"}
+        self.version: object = {"major": "1", "minor": "34"}
+        self.status = 200
         self.nodes = [
             node("app-1", "10.0.0.11", "10.1.1.0/24", "application"),
             node("app-2", "10.0.0.12", "10.1.2.0/24", "application"),
@@ -31,9 +34,10 @@ class FakeCluster:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = cluster.version if self.path == "/version" else {"kind": "NodeList", "items": cluster.nodes}
-                data = json.dumps({"apiVersion": "v1", "metadata": {}, **body}).encode()
-                self.send_response(200)
+                nodes = {"apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": cluster.nodes}
+                body = cluster.version if self.path == "/version" else nodes
+                data = body if isinstance(body, bytes) else json.dumps(body).encode()
+                self.send_response(cluster.status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
@@ -67,13 +71,22 @@ def node(name: str, address: str, pods: str, pool: str, taint: str = "") -> dict
     }
 
 
+@contextmanager
+def fake_cluster() -> Iterator[FakeCluster]:
+    """A cluster that is as Pulumi.dev.yaml says, as long as it is used."""
+    cluster = FakeCluster()
+    try:
+        yield cluster
+    finally:
+        cluster.server.shutdown()
+        cluster.server.server_close()
+
+
 @pytest.fixture
 def cluster() -> Iterator[FakeCluster]:
     """A cluster that is as Pulumi.dev.yaml says."""
-    cluster = FakeCluster()
-    yield cluster
-    cluster.server.shutdown()
-    cluster.server.server_close()
+    with fake_cluster() as cluster:
+        yield cluster
 
 
 def stack_file(name: str) -> dict[str, Any]:
@@ -82,11 +95,23 @@ def stack_file(name: str) -> dict[str, Any]:
     return {key.removeprefix("meshgate:"): value for key, value in config.items()}
 
 
+def on_cluster(cluster: FakeCluster, directory: Path) -> dict[str, Any]:
+    """The configuration of dev, with a kubeconfig in `directory` that reaches the fake cluster."""
+    kubeconfig = directory / "kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(cluster.kubeconfig()))
+    config = stack_file("dev")
+    config["cluster"]["kubeconfig"] = str(kubeconfig)
+    return config
+
+
 @pytest.fixture
 def dev(cluster: FakeCluster, tmp_path: Path) -> dict[str, Any]:
     """The configuration of dev on the fake cluster; each test may change its own copy."""
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(cluster.kubeconfig()))
-    config = deepcopy(stack_file("dev"))
-    config["cluster"]["kubeconfig"] = str(kubeconfig)
-    return config
+    return on_cluster(cluster, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def dev_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """What dev registers: one run for all tests that only look at it."""
+    with fake_cluster() as cluster:
+        return run(on_cluster(cluster, tmp_path_factory.mktemp("dev")))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-from google.protobuf import json_format
+from google.protobuf import json_format  # type: ignore[import-untyped]
 from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.stack import Stack
 
@@ -69,8 +69,9 @@ class Program:
 class _Mocks(pulumi.runtime.Mocks):
     """Outputs that the program goes on with, each telling what it belongs to."""
 
-    def __init__(self, references: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, references: Mapping[str, Mapping[str, Any]], balancer: Mapping[str, str]) -> None:
         self.references = references
+        self.balancer = balancer
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         outputs = dict(args.inputs)
@@ -90,7 +91,7 @@ class _Mocks(pulumi.runtime.Mocks):
                     {"name": "https", "port": 443, "nodePort": 31443},
                 ]
             }
-            outputs["status"] = {"loadBalancer": {"ingress": [{"ip": "203.0.113.100"}]}}
+            outputs["status"] = {"loadBalancer": {"ingress": [self.balancer]}}
         elif args.typ == "pulumi:pulumi:StackReference":
             outputs["outputs"] = dict(self.references[args.inputs["name"]])
             outputs["secretOutputNames"] = []
@@ -121,7 +122,7 @@ class _Monitor(MockMonitor):
                     read=False,
                 )
             )
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
     def ReadResource(self, request: Any) -> Any:
         self.program.resources.append(
@@ -137,27 +138,33 @@ class _Monitor(MockMonitor):
                 read=True,
             )
         )
-        return super().ReadResource(request)
+        return super().ReadResource(request)  # type: ignore[no-untyped-call]
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
         name = _name(request.urn)
         if name:
             self.program.one(name).outputs = set(json_format.MessageToDict(request.outputs))
-        return super().RegisterResourceOutputs(request)
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
 
 def run(
-    config: Mapping[str, Any], *, stack: str = "dev", references: Mapping[str, Mapping[str, Any]] | None = None
+    config: Mapping[str, Any],
+    *,
+    stack: str = "dev",
+    references: Mapping[str, Mapping[str, Any]] | None = None,
+    balancer: Mapping[str, str] | None = None,
 ) -> Program:
-    """Run the program with this configuration; `references` are other stacks' outputs by stack name.
+    """Run the program with this configuration.
+
+    `references` are other stacks' outputs by stack name; `balancer` is where the load balancer puts every Service.
 
     `pulumi.runtime.test` awaits every registration and the returned Output, so what a test then looks at is complete,
     and an exception within an apply is raised here.
     """
     program = Program()
-    mocks = _Mocks(references or {})
+    mocks = _Mocks(references or {}, balancer or {"ip": "203.0.113.100"})
 
-    @pulumi.runtime.test
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def build() -> pulumi.Output[Any]:
         pulumi.runtime.set_mocks(mocks, project="meshgate", stack=stack, monitor=_Monitor(mocks, program))
         stacks.build(load(config))
@@ -181,7 +188,8 @@ def _exported(program: Program, name: str, value: Any) -> pulumi.Output[Any]:
         if both[1]:
             program.secret_outputs.add(name)
 
-    return pulumi.Output.all(output, pulumi.Output.from_input(secret())).apply(record)
+    is_secret: pulumi.Input[bool] = secret()
+    return pulumi.Output.all(output, is_secret).apply(record)
 
 
 def _name(urn: str) -> str:

@@ -44,7 +44,8 @@ def _member(module: str, resource: str) -> type:
             return found
     # Argument classes that a package does not export are in the resource's own module.
     own = importlib.import_module(getattr(package, resource).__module__)
-    return next(member for name, member in vars(own).items() if name in (f"{resource}InitArgs", f"{resource}Args"))
+    names = (f"{resource}InitArgs", f"{resource}Args")
+    return next(member for name, member in vars(own).items() if name in names and isinstance(member, type))
 
 
 def _object(where: str, cls: type, value: Any) -> Iterator[str]:

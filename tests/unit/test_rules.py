@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tests.unit import sdk
-from tests.unit.program import Program, run
+from tests.unit.program import Program
 
 CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def program(dev: dict[str, Any]) -> Program:
-    return run(dev)
+def program(dev_program: Program) -> Program:
+    return dev_program
 
 
 def test_inputs_are_what_the_sdk_asks_for(program: Program) -> None:
