@@ -45,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{name}\t{probe.scenario}\t{probe.expected}")
             return 0
         results = _run(options.stack, settings, chosen, progress)
+        if options.json:
+            print(report.as_json(options.stack, results))
+        else:
+            report.print_table(results, Console(width=None if sys.stdout.isatty() else report.WIDTH))
+        progress.tell(report.summary(results))
         if options.junit:
             _write(options.junit, report.as_junit(options.stack, results))
     except (VerifyError, SettingsError, ContractError) as error:
@@ -53,11 +58,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    if options.json:
-        print(report.as_json(options.stack, results))
-    else:
-        report.print_table(results, Console(width=None if sys.stdout.isatty() else report.WIDTH))
-    progress.tell(report.summary(results))
     return FELL_SHORT if any(result.ok is False for result in results) else 0
 
 
@@ -126,6 +126,7 @@ def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Pr
                 directory=Path(directory),
                 stop=stop,
             )
+            pods.start(workload for probe in chosen.values() for workload in probe.workloads)
             return run(chosen, context, report=finished)
     finally:
         signal.signal(signal.SIGTERM, before)

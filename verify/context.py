@@ -12,7 +12,7 @@ from typing import Any
 from settings import Layer, Settings
 from verify.envoy import Proxies
 from verify.kube import Kube
-from verify.pods import Pods, ProbePod, Workload
+from verify.pods import Pods
 from verify.shell import Shell
 
 
@@ -37,10 +37,6 @@ class Context:
 
     _proxies: dict[tuple[str, str], Proxies] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def pod(self, workload: Workload) -> ProbePod:
-        """The probe pod with that identity."""
-        return self.pods.get(workload)
 
     def gateway(self, namespace: str, app: str) -> Proxies:
         """The proxies of the gateway whose pods have the label `app`: one object, as their counters have one lock."""

@@ -66,7 +66,7 @@ def _gateway(sites: list[Site]) -> Iterator[Probe]:
             pair=success[site],
         )
         yield success[site]
-        yield from _http(site)
+        yield from _http(site, success[site])
         if site.mutual:
             for row, how, forged in (
                 ("T5", "without client certificate", False),
@@ -95,7 +95,7 @@ def _success(row: str, site: Site) -> Probe:
     )
 
 
-def _http(site: Site) -> Iterator[Probe]:
+def _http(site: Site, https: Probe) -> Iterator[Probe]:
     http = partial(Probe, row="T4", scenario=SCENARIO)
     match site.host.http:
         case "serve":
@@ -143,6 +143,7 @@ def _answered(row: str, site: Site, context: Context) -> Outcome:
     line = _line(context, site, agent, start)
     item = _first_item(response) if _right_item(site) else None
     return _judged(
+        site,
         ", ".join(
             [str(response), certificates.described(response.certificates), *([f"first item {item}"] if item else [])]
         ),
@@ -198,10 +199,10 @@ def _no_server(context: Context, site: Site, request: Request, server_name: str)
 
     proxies = site.proxies(context)
     if line := proxies.line(this_one, start):
-        return Outcome(ok=True, observed=str(response), evidence=str(line), proven=True)
+        return Outcome(ok=True, observed=str(response), evidence=_said(site, line), proven=True)
     # A balancer between may have hidden the address: then the line could be another client's.
     if line := proxies.line(refused, start):
-        return Outcome(ok=True, observed=str(response), evidence=str(line))
+        return Outcome(ok=True, observed=str(response), evidence=_said(site, line))
     return Outcome(ok=False, observed=f"{response}: the gateway's access log does not have it (filter_chain_not_found)")
 
 
@@ -235,6 +236,7 @@ def _http_served(site: Site, context: Context) -> Outcome:
     line = _line(context, site, agent, start)
     item = _first_item(response) if _right_item(site) else None
     return _judged(
+        site,
         str(response),
         [
             *_differs("status", response.status, 200),
@@ -253,6 +255,7 @@ def _http_redirected(site: Site, context: Context) -> Outcome:
     line = _line(context, site, agent, start)
     locations = response.headers.get("location", [])
     return _judged(
+        site,
         f"{response}, Location {', '.join(locations) or 'missing'}",
         [
             *_differs("status", response.status, 301),
@@ -279,6 +282,7 @@ def _http_followed(site: Site, context: Context) -> Outcome:
         return Outcome(ok=False, observed=f"{response}{_trust_hint(site, response)}")
     line = _line(context, site, agent, start, server_name=site.host.host)
     return _judged(
+        site,
         f"{response.redirects} redirect to {response.url}, then {response}",
         [
             *_differs("number of redirects", response.redirects, 1),
@@ -299,6 +303,7 @@ def _http_closed(site: Site, context: Context) -> Outcome:
         return Outcome(ok=False, observed=str(response))
     line = _line(context, site, agent, start)
     return _judged(
+        site,
         str(response),
         [
             *_differs("status", response.status, 404),
@@ -320,8 +325,12 @@ def _line(
     )
 
 
-def _judged(observed: str, faults: list[str], line: AccessLogLine | None) -> Outcome:
-    evidence = str(line or "")
+def _said(site: Site, line: AccessLogLine | None) -> str:
+    return f"gateway {site.gateway}: {line}" if line else ""
+
+
+def _judged(site: Site, observed: str, faults: list[str], line: AccessLogLine | None) -> Outcome:
+    evidence = _said(site, line)
     if faults:
         return Outcome(ok=False, observed=f"{observed}: {'; '.join(faults)}", evidence=evidence)
     return Outcome(ok=True, observed=observed, evidence=evidence, proven=True)

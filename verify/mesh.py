@@ -35,6 +35,7 @@ def probes(settings: Settings) -> list[Probe]:
         scenario=SCENARIO,
         expected="http from a pod in the mesh to another: 200 through mutual TLS, the caller's identity logged there",
         attempt=_mutual_tls,
+        workloads=(CALLER, TARGET),
     )
     return [
         inside,
@@ -43,6 +44,7 @@ def probes(settings: Settings) -> list[Probe]:
             scenario=SCENARIO,
             expected="plaintext http from a pod without sidecar to a pod in the mesh: exit 56",
             attempt=_plaintext,
+            workloads=(OUTSIDER, TARGET),
             pair=inside,
         ),
         Probe(
@@ -50,6 +52,7 @@ def probes(settings: Settings) -> list[Probe]:
             scenario=SCENARIO,
             expected="http from a pod in the mesh to an unregistered host: 502 of its own sidecar",
             attempt=_unregistered_http,
+            workloads=(CALLER,),
             pair=inside,
         ),
         Probe(
@@ -57,13 +60,14 @@ def probes(settings: Settings) -> list[Probe]:
             scenario=SCENARIO,
             expected="https from a pod in the mesh to an unregistered host: exit 35, closed by its own sidecar",
             attempt=_unregistered_https,
+            workloads=(CALLER,),
             pair=inside,
         ),
     ]
 
 
 def _mutual_tls(context: Context) -> Outcome:
-    caller, target = context.pod(CALLER), context.pod(TARGET)
+    caller, target = context.pods.get(CALLER), context.pods.get(TARGET)
     agent, start = user_agent("M1"), time.monotonic()
     response = curl.send(caller, Request(url=f"http://{target.host}/", user_agent=agent))
     if response.exit_code or response.status != 200:
@@ -73,12 +77,12 @@ def _mutual_tls(context: Context) -> Outcome:
     peer = line.peer if line else "nothing"
     observed = f"{response}, the target's sidecar logs {peer}"
     if peer != identity:
-        return Outcome(ok=False, observed=f"{observed}, not {identity}", evidence=str(line or ""))
-    return Outcome(ok=True, observed=observed, evidence=str(line), proven=True)
+        return Outcome(ok=False, observed=f"{observed}, not {identity}", evidence=_said(target, line))
+    return Outcome(ok=True, observed=observed, evidence=_said(target, line), proven=True)
 
 
 def _plaintext(context: Context) -> Outcome:
-    outsider, target = context.pod(OUTSIDER), context.pod(TARGET)
+    outsider, target = context.pods.get(OUTSIDER), context.pods.get(TARGET)
     start = time.monotonic()
     response = curl.send(outsider, Request(url=f"http://{target.host}/", user_agent=user_agent("M1")))
     if response.exit_code != curl.READ_FAILED:
@@ -94,7 +98,7 @@ def _plaintext(context: Context) -> Outcome:
 
 
 def _unregistered_http(context: Context) -> Outcome:
-    caller = context.pod(CALLER)
+    caller = context.pods.get(CALLER)
     agent, start = user_agent("M2"), time.monotonic()
     response = curl.send(caller, _to_nowhere("http", 80, agent))
     if response.exit_code or response.status != 502:
@@ -103,7 +107,7 @@ def _unregistered_http(context: Context) -> Outcome:
 
 
 def _unregistered_https(context: Context) -> Outcome:
-    caller = context.pod(CALLER)
+    caller = context.pods.get(CALLER)
     start = time.monotonic()
     response = curl.send(caller, _to_nowhere("https", 443, user_agent("M2")))
     if response.exit_code != curl.TLS_FAILED:
@@ -131,4 +135,8 @@ def _logged(response: Response, where: ProbePod, match: Callable[[AccessLogLine]
     line = where.proxies.line(match, start)
     if line is None:
         return Outcome(ok=False, observed=f"{response}: the {where.name}'s sidecar does not log that it refused it")
-    return Outcome(ok=True, observed=str(response), evidence=str(line), proven=True)
+    return Outcome(ok=True, observed=str(response), evidence=_said(where, line), proven=True)
+
+
+def _said(where: ProbePod, line: AccessLogLine | None) -> str:
+    return f"sidecar of {where.name}: {line}" if line else ""

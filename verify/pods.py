@@ -6,8 +6,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -97,7 +96,7 @@ class Images:
 
 
 class Pods:
-    """The probe pods of one run, in a namespace of their own, made when they are first asked for.
+    """The probe pods of one run, in a namespace of their own.
 
     On leaving the `with` block the namespace is deleted, with everything in it.
     """
@@ -111,8 +110,8 @@ class Pods:
         self._images = images
         self._stop = stop
         self._tell = tell
-        self._lock = threading.Lock()
-        self._pods: dict[Workload, Future[ProbePod]] = {}
+        self._started: dict[Workload, float | VerifyError] = {}
+        """When its pod was created, or why it could not be."""
 
     def __enter__(self) -> Pods:
         for namespace in self._kube.namespaces(LABELS):
@@ -127,30 +126,43 @@ class Pods:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pods:
+        if not self._started:
+            return
+        self._tell(f"deleting namespace {self.namespace}")
+        try:
             self._kube.delete_namespace(self.namespace)
+        except VerifyError as problem:
+            # What was seen is worth more than this; the next run takes the rest away.
+            self._tell(str(problem))
+
+    def start(self, workloads: Iterable[Workload]) -> None:
+        """Create the namespace and the workloads' pods, without waiting for them; what goes wrong `get` tells."""
+        for workload in sorted(set(workloads), key=lambda workload: workload.name):
+            try:
+                if not self._started:
+                    self._tell(f"creating namespace {self.namespace} for probe pods")
+                    self._create_namespace()
+                self._create(workload)
+                self._started[workload] = time.monotonic()
+            except VerifyError as error:
+                self._started[workload] = error
 
     def get(self, workload: Workload) -> ProbePod:
-        """The workload's pod, ready; made once, whoever asks. Raises VerifyError when it does not come up."""
-        with self._lock:
-            if not self._pods:
-                self._create_namespace()
-            mine = workload not in self._pods
-            future = self._pods.setdefault(workload, Future())
-        if mine:
-            try:
-                future.set_result(self._create(workload))
-            except BaseException as error:
-                future.set_exception(error)
-        return future.result()
+        """A started workload's pod, as soon as it is ready. Raises VerifyError when it does not come up."""
+        started = self._started[workload]
+        if isinstance(started, VerifyError):
+            raise started
+        self._await_ready(workload, started + READY_TIMEOUT)
+        return ProbePod(
+            workload, self.namespace, Proxies(self._kube, self._stop, self.namespace, {"app": workload.name})
+        )
 
     def _create_namespace(self) -> None:
         self._kube.create(
             Namespace(metadata=ObjectMeta(name=self.namespace, labels={**LABELS, "istio.io/rev": self._revision_tag}))
         )
 
-    def _create(self, workload: Workload) -> ProbePod:
-        start = time.monotonic()
+    def _create(self, workload: Workload) -> None:
         metadata = ObjectMeta(
             name=workload.name,
             namespace=self.namespace,
@@ -163,11 +175,6 @@ class Pods:
                 Service(metadata=metadata, spec=ServiceSpec(selector={"app": workload.name}, ports=[port]))
             )
         self._kube.create(Pod(metadata=metadata, spec=self._spec(workload)))
-        self._await_ready(workload)
-        self._tell(f"pod {workload.name} is ready after {time.monotonic() - start:.1f} s")
-        return ProbePod(
-            workload, self.namespace, Proxies(self._kube, self._stop, self.namespace, {"app": workload.name})
-        )
 
     def _spec(self, workload: Workload) -> PodSpec:
         lifetime = int(LIFETIME.total_seconds())
@@ -198,8 +205,7 @@ class Pods:
             containers=[container],
         )
 
-    def _await_ready(self, workload: Workload) -> None:
-        end = time.monotonic() + READY_TIMEOUT
+    def _await_ready(self, workload: Workload, end: float) -> None:
         while True:
             pod = self._kube.pod(self.namespace, workload.name)
             if workload.in_mesh and PROXY not in _containers(pod):

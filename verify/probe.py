@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from verify.context import Context
+    from verify.pods import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class Probe:
 
     attempt: Callable[[Context], Outcome]
     """Asks once. A VerifyError of it counts as an answer that falls short."""
+
+    workloads: tuple[Workload, ...] = ()
+    """The probe pods that it asks for."""
 
     pair: Probe | None = None
     """For a denial: the same question from somebody who is let in, asked first. When that falls short, or the
