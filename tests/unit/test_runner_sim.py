@@ -1,0 +1,110 @@
+"""`python -m lab sim`: its steps, its outcome, and that it takes its control plane down."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import cluster, sim
+from lab import pulumi as runner
+from lab.errors import LabError
+from lab.instance import Instance
+
+
+class Engine:
+    """Stands for Pulumi and the control plane; `failing` is the first argument of the command that fails."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.failing = ""
+        self.left: list[dict[str, Any]] = []
+
+    def pulumi(self, instance: Instance, stack: str, command: Sequence[str], *_: object, **__: object) -> int:
+        self.calls.append(" ".join(command).split(" --event-log")[0])
+        log = Path(command[-1])
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text('{"preludeEvent": {}}\n{"summaryEvent": {"resourceChanges": {"create": 3}}}\n')
+        return 255 if command[0] == self.failing else 0
+
+    def export(self, *_: object, **__: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, json.dumps({"deployment": {"resources": self.left}}), "")
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    made = Engine()
+    monkeypatch.setenv("MESHGATE_LAB_DIR", str(tmp_path))
+    monkeypatch.setattr(cluster, "up", lambda instance, bare, say: made.calls.append(f"{instance.name} up"))
+    monkeypatch.setattr(cluster, "down", lambda instance, say: made.calls.append(f"{instance.name} down"))
+    monkeypatch.setattr(runner, "pulumi", made.pulumi)
+    monkeypatch.setattr(runner, "command", lambda *arguments: [])
+    monkeypatch.setattr(runner, "project", lambda instance: tmp_path)
+    monkeypatch.setattr(runner, "environment", lambda instance: {})
+    monkeypatch.setattr(subprocess, "run", made.export)
+    return made
+
+
+def simulated(*arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    sim.arguments(parser)
+    # `dev` is what the command line has for an instance; the simulation must not touch it.
+    return sim.run(Instance("dev"), parser.parse_args(["gke", *arguments]))
+
+
+def test_all_steps(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert simulated("--json") == 0
+    assert engine.calls == [
+        "sim up",
+        "preview",
+        "up --yes --skip-preview",
+        "up --yes --skip-preview --expect-no-changes",
+        "refresh --yes --skip-preview",
+        "destroy --yes --skip-preview",
+        "sim down",
+    ]
+    outcome = json.loads(capsys.readouterr().out)
+    assert outcome["stack"] == "gke"
+    assert [step["name"] for step in outcome["steps"]] == ["control plane", *sim.STEPS, "state is empty"]
+    assert all(step["ok"] for step in outcome["steps"])
+    assert outcome["steps"][1]["resources"] == {"create": 3}
+
+
+def test_a_failure_ends_it_and_the_control_plane_goes(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.failing = "up"
+    assert simulated() == 1
+    assert engine.calls == ["sim up", "preview", "up --yes --skip-preview", "sim down"]
+    assert "failed" in capsys.readouterr().out
+
+
+def test_what_destroy_leaves_is_a_failure(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.left = [{"type": "pulumi:pulumi:Stack"}, {"type": "tls:index/privateKey:PrivateKey"}]
+    assert simulated("--json") == 1
+    last = json.loads(capsys.readouterr().out)["steps"][-1]
+    assert last["resources"] == {"pulumi:pulumi:Stack": 1, "tls:index/privateKey:PrivateKey": 1}
+
+
+def test_keep_and_name(engine: Engine) -> None:
+    assert simulated("--keep", "--name", "mine") == 0
+    assert engine.calls[0] == "mine up"
+    assert "mine down" not in engine.calls
+
+
+def test_an_error_takes_the_control_plane_down_too(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> int:
+        raise LabError("Pulumi.gke.yaml does not exist")
+
+    monkeypatch.setattr(runner, "pulumi", fail)
+    with pytest.raises(LabError, match="does not exist"):
+        simulated()
+    assert engine.calls == ["sim up", "sim down"]
+
+
+def test_changes_of_an_interrupted_command() -> None:
+    assert sim.changes('{"preludeEvent": {}}\n{"resourcePre') == {}
+    assert sim.changes("") == {}
