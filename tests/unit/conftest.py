@@ -47,7 +47,7 @@ class FakeCluster:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def kubeconfig(self) -> dict[str, Any]:
         """A kubeconfig that reaches it."""
@@ -108,6 +108,12 @@ def on_cluster(cluster: FakeCluster, directory: Path) -> dict[str, Any]:
 def dev(cluster: FakeCluster, tmp_path: Path) -> dict[str, Any]:
     """The configuration of dev on the fake cluster; each test may change its own copy."""
     return on_cluster(cluster, tmp_path)
+
+
+@pytest.fixture
+def dev_config() -> dict[str, Any]:
+    """The configuration of dev as it is in its file, for tests that ask no cluster."""
+    return stack_file("dev")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,8 +69,11 @@ class Program:
 class _Mocks(pulumi.runtime.Mocks):
     """Outputs that the program goes on with, each telling what it belongs to."""
 
-    def __init__(self, references: Mapping[str, Mapping[str, Any]], balancer: Mapping[str, str]) -> None:
+    def __init__(
+        self, references: Mapping[str, Mapping[str, Any]], secret_outputs: Collection[str], balancer: Mapping[str, str]
+    ) -> None:
         self.references = references
+        self.secret_outputs = secret_outputs
         self.balancer = balancer
 
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
@@ -94,7 +97,7 @@ class _Mocks(pulumi.runtime.Mocks):
             outputs["status"] = {"loadBalancer": {"ingress": [self.balancer]}}
         elif args.typ == "pulumi:pulumi:StackReference":
             outputs["outputs"] = dict(self.references[args.inputs["name"]])
-            outputs["secretOutputNames"] = []
+            outputs["secretOutputNames"] = sorted(self.secret_outputs)
         return args.resource_id or f"{args.name}-id", outputs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
@@ -152,17 +155,19 @@ def run(
     *,
     stack: str = "dev",
     references: Mapping[str, Mapping[str, Any]] | None = None,
+    secret_outputs: Collection[str] = (),
     balancer: Mapping[str, str] | None = None,
 ) -> Program:
     """Run the program with this configuration.
 
-    `references` are other stacks' outputs by stack name; `balancer` is where the load balancer puts every Service.
+    `references` are other stacks' outputs by stack name, `secret_outputs` those among them that are secret; `balancer`
+    is where the load balancer puts every Service.
 
     `pulumi.runtime.test` awaits every registration and the returned Output, so what a test then looks at is complete,
     and an exception within an apply is raised here.
     """
     program = Program()
-    mocks = _Mocks(references or {}, balancer or {"ip": "203.0.113.100"})
+    mocks = _Mocks(references or {}, secret_outputs, balancer or {"ip": "203.0.113.100"})
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def build() -> pulumi.Output[Any]:
