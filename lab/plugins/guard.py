@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from lab import files
 from lab.instance import Instance
 
 MARKER = ".meshgate-lab"
@@ -18,7 +19,7 @@ MARKER = ".meshgate-lab"
 def mark(backend: Path) -> None:
     """Marks an existing directory as a lab's state backend."""
     # The path is in the mark, so that a copy of the directory elsewhere is not taken for the lab's.
-    (backend / MARKER).write_text(f"{backend.resolve()}\n")
+    files.write(backend / MARKER, f"{backend.resolve()}\n")
 
 
 def refusal(environment: Mapping[str, str]) -> str | None:

@@ -256,7 +256,8 @@ class SelfSignedCert(Certificate):
         is_ca, with_id = inputs.get("isCaCertificate", False), inputs.get("setSubjectKeyId", False)
         if inputs.get("setAuthorityKeyId") is True and is_ca is False and with_id is False:
             yield "setAuthorityKeyId", "needs a subject key identifier: set setSubjectKeyId or isCaCertificate too"
-        if is_ca is True and not any(_mapping(inputs, "subject").values()):
+        subject = inputs.get("subject")
+        if is_ca is True and subject != UNKNOWN and not any(_mapping(inputs, "subject").values()):
             yield "subject", "must hold at least one name, because isCaCertificate is true"
 
     def create(self, inputs: Mapping[str, Plain]) -> tuple[str, dict[str, Plain]]:

@@ -519,6 +519,11 @@ def test_preview_with_values_not_known_yet(plugin: Plugin) -> None:
     assert shown["readyForRenewal"] is False
     assert shown["earlyRenewalHours"] == 0
     assert made["privateKeyPem"].is_secret
+    # A whole input can be unknown, whatever its type.
+    resource = plugin.provider.resources[TOKENS["SelfSignedCert"]]
+    unknown: dict[str, Plain] = {name: UNKNOWN for name in resource.inputs if not name.endswith(("Wo", "WoVersion"))}
+    plugin.preview("SelfSignedCert", **unknown)
+    plugin.preview("SelfSignedCert", **{**unknown, "isCaCertificate": True})
     plugin.preview(
         "LocallySignedCert",
         certRequestPem=UNKNOWN,
