@@ -1,0 +1,138 @@
+"""Stacks of the real engine, as the engine's and the lab's tests use them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab import pulumi as runner
+from lab import sim
+from lab.instance import Instance
+
+CHECKOUT = Path(__file__).parents[1]
+UP = ("up", "--yes", "--skip-preview")
+DESTROY = ("destroy", "--yes", "--skip-preview")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack on a lab or on a bare control plane."""
+
+    instance: Instance
+    name: str
+    config_file: Path
+
+    def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`pulumi <arguments>` on this stack, its output captured; fails the test when it fails and `check` is set."""
+        directory = runner.workspace(self.instance, self.name, self.config_file)
+        environment = runner.environment(self.instance)
+        if not runner.state_file(self.instance, self.name).exists():
+            init = runner.command(self.instance, ["pulumi", "stack", "init", "--no-select", self.name], directory)
+            subprocess.run(init, env=environment, check=True, capture_output=True)
+        command = runner.command(self.instance, ["pulumi", *arguments, "--stack", self.name], directory)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if check and done.returncode != 0:
+            raise AssertionError(f"pulumi {' '.join(arguments)} on {self.name}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def changes(self, *arguments: str) -> dict[str, int]:
+        """What such a command did: the engine's numbers of resources by operation."""
+        log = self.instance.directory / f"{self.name}-events.json"
+        log.unlink(missing_ok=True)
+        self.pulumi(*arguments, "--event-log", str(log))
+        return sim.changes(log.read_text())
+
+    def resources(self) -> list[dict[str, Any]]:
+        """The resources in the state, secrets encrypted."""
+        return list(json.loads(self.export())["deployment"].get("resources") or [])
+
+    def export(self, *, show_secrets: bool = False) -> str:
+        """`pulumi stack export`."""
+        return self.pulumi("stack", "export", *(["--show-secrets"] if show_secrets else [])).stdout
+
+    def outputs(self) -> dict[str, Any]:
+        """The stack's outputs, secrets in clear."""
+        outputs: dict[str, Any] = json.loads(self.pulumi("stack", "output", "--json", "--show-secrets").stdout)
+        return outputs
+
+
+def kubectl(instance: Instance, *arguments: str) -> str:
+    """`kubectl <arguments>` in the lab: what it printed."""
+    command = runner.command(instance, ["kubectl", *arguments], Path("/"))
+    done = subprocess.run(command, env=runner.environment(instance), capture_output=True, text=True)
+    if done.returncode != 0:
+        raise AssertionError(f"kubectl {' '.join(arguments)}:\n{done.stderr}")
+    return done.stdout
+
+
+def stack_file(name: str) -> dict[str, Any]:
+    """The configuration in Pulumi.<name>.yaml."""
+    config: dict[str, Any] = yaml.safe_load((CHECKOUT / f"Pulumi.{name}.yaml").read_text())["config"]
+    return config
+
+
+def write_stack_file(directory: Path, name: str, config: Mapping[str, Any]) -> Path:
+    """A stack's configuration file for the runner."""
+    file = directory / f"Pulumi.{name}.yaml"
+    file.write_text(yaml.safe_dump({"config": dict(config)}, sort_keys=False))
+    return file
+
+
+SPLIT: Mapping[str, tuple[str, ...]] = {
+    "dev-base": ("cluster", "authority"),
+    "dev-mesh": ("mesh",),
+    "dev-ingress": ("ingress",),
+}
+"""How the tests split dev over stacks, bottom first."""
+
+
+def split(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The configurations of several stacks that together hold what one stack of this configuration holds."""
+    holders = {layer: stack for stack, layers in SPLIT.items() for layer in layers}
+    needs = {"authority": ("cluster",), "mesh": ("cluster", "authority"), "ingress": ("cluster", "mesh")}
+    shared = {key: value for key, value in config.items() if key.removeprefix("meshgate:") not in holders}
+    result = {}
+    for stack, layers in SPLIT.items():
+        upper = {need for layer in layers for need in needs.get(layer, ()) if need not in layers}
+        result[stack] = shared | {
+            "meshgate:layers": list(layers),
+            "meshgate:upstream": {layer: f"organization/meshgate/{holders[layer]}" for layer in sorted(upper)},
+            **{f"meshgate:{layer}": config[f"meshgate:{layer}"] for layer in layers},
+        }
+    return result
+
+
+def graph(resources: list[dict[str, Any]]) -> dict[tuple[str, str], tuple[str, Any]]:
+    """(type, name) -> (the parent's name, the inputs), without what only says where a layer comes from."""
+    result = {}
+    for resource in resources:
+        kind = resource["type"]
+        if kind in ("pulumi:pulumi:Stack", "pulumi:pulumi:StackReference") or kind.startswith("pulumi:providers:"):
+            continue
+        parent = resource.get("parent", "")
+        parent_name = "" if "pulumi:pulumi:Stack::" in parent else parent.rsplit("::", 1)[-1]
+        result[kind, resource["urn"].rsplit("::", 1)[-1]] = (parent_name, _comparable(resource.get("inputs", {})))
+    return result
+
+
+MADE_ANEW = ("privateKeyPem", "caPrivateKeyPem", "caCertPem", "certRequestPem", "stringData", "data", "kubeconfig")
+"""Inputs that hold keys and certificates: they differ from one deployment to the next."""
+
+
+def _comparable(inputs: Any) -> Any:
+    if isinstance(inputs, dict):
+        return {
+            key: sorted(value)
+            if key == "data" and isinstance(value, dict)
+            else "made anew"
+            if key in MADE_ANEW
+            else _comparable(value)
+            for key, value in inputs.items()
+        }
+    return [_comparable(item) for item in inputs] if isinstance(inputs, list) else inputs

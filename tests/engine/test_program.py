@@ -1,0 +1,170 @@
+"""dev's own file with the real engine on a real API server: preview, up, up again, refresh, destroy, and split."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import pulumi as runner
+from lab.instance import Instance
+from tests.deployment import CHECKOUT, DESTROY, SPLIT, UP, Stack, graph, kubectl, split, stack_file, write_stack_file
+
+pytestmark = pytest.mark.engine
+
+ISTIO_KINDS = ("gateways.networking.istio.io", "virtualservices.networking.istio.io", "peerauthentications")
+GATEWAYS = 4
+"""Their Services are read at each run, for their addresses."""
+
+NAMESPACES = {"istio-system", "istio-ingress", "istioinaction"}
+
+
+@pytest.fixture(scope="module")
+def dev(control_plane: Instance) -> Stack:
+    return Stack(control_plane, "dev", CHECKOUT / "Pulumi.dev.yaml")
+
+
+@pytest.fixture(scope="module")
+def previewed(dev: Stack) -> dict[str, int]:
+    """The preview on an empty cluster: no CRD is there yet, no address known."""
+    return dev.changes("preview")
+
+
+@pytest.fixture(scope="module")
+def deployed(dev: Stack, previewed: dict[str, int]) -> Iterator[dict[str, int]]:
+    yield dev.changes(*UP)
+    dev.pulumi(*DESTROY, check=False)
+
+
+def test_preview_shows_what_up_then_makes(previewed: dict[str, int], deployed: dict[str, int]) -> None:
+    assert previewed == deployed
+    assert set(deployed) == {"create"}
+
+
+def test_second_up_changes_nothing(dev: Stack, deployed: dict[str, int]) -> None:
+    assert dev.changes(*UP, "--expect-no-changes") == {"same": deployed["create"], "read": GATEWAYS}
+
+
+def test_refresh_finds_no_drift(dev: Stack, deployed: dict[str, int]) -> None:
+    assert dev.changes("refresh", "--yes", "--skip-preview", "--expect-no-changes") == {"same": deployed["create"]}
+
+
+@pytest.mark.usefixtures("deployed")
+def test_custom_resources_are_valid(control_plane: Instance, tmp_path: Path) -> None:
+    """The API server took them (Istio's CRDs have schemas); istioctl knows what a schema cannot say."""
+    resources = json.loads(kubectl(control_plane, "get", ",".join(ISTIO_KINDS), "-A", "-o", "json"))
+    kinds = [item["kind"] for item in resources["items"]]
+    assert (kinds.count("Gateway"), kinds.count("VirtualService"), kinds.count("PeerAuthentication")) == (4, 5, 1)
+    file = tmp_path / "resources.json"
+    file.write_text(json.dumps(resources))
+    validate = runner.command(control_plane, ["istioctl", "validate", "-f", str(file)], Path("/"))
+    done = subprocess.run(validate, env=runner.environment(control_plane), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "validation succeed" in (done.stdout + done.stderr).lower()
+
+
+@pytest.mark.usefixtures("deployed")
+def test_no_private_key_in_the_exported_state(dev: Stack) -> None:
+    exported = dev.export()
+    keys = set(re.findall(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END", dev.export(show_secrets=True), re.DOTALL))
+    assert len(keys) >= 9, "the state should hold the keys of two CAs each with an intermediate, and of the leaves"
+    bodies = {re.sub(r"-----[A-Z ]+-----|-----END|\\n|\s", "", key) for key in keys}
+    assert "PRIVATE KEY" not in exported
+    decoded = "".join(_decoded(exported))
+    assert "PRIVATE KEY" not in decoded
+    for body in bodies:
+        assert body[8:72] not in re.sub(r"\\n|\s", "", exported + decoded)
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """What base64 within the text says, also when it was encoded twice."""
+    for match in re.findall(r"[A-Za-z0-9+/]{40,}={0,2}", text):
+        try:
+            plain = base64.b64decode(match + "=" * (-len(match) % 4)).decode("latin-1")
+        except ValueError:
+            continue
+        yield plain
+        yield from _decoded(plain)
+
+
+@pytest.fixture(scope="module")
+def dev_graph(dev: Stack, deployed: dict[str, int]) -> dict[tuple[str, str], tuple[str, Any]]:
+    return graph(dev.resources())
+
+
+def test_destroy_leaves_nothing(
+    dev: Stack, control_plane: Instance, dev_graph: dict[tuple[str, str], tuple[str, Any]], deployed: dict[str, int]
+) -> None:
+    assert dev.changes(*DESTROY) == {"delete": deployed["create"]}
+    assert dev.resources() == []
+    assert NAMESPACES.isdisjoint(
+        kubectl(control_plane, "get", "namespaces", "-o", "name").replace("namespace/", "").split()
+    )
+    webhooks = "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings"
+    assert "istio" not in kubectl(control_plane, "get", webhooks, "-o", "name")
+    # Helm keeps the CRDs, as Istio's chart asks: to delete them would delete every team's resources.
+    assert kubectl(control_plane, "get", ",".join(ISTIO_KINDS), "-A", "-o", "name") == ""
+
+
+@pytest.fixture(scope="module")
+def stacks(control_plane: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Stack]]:
+    directory = tmp_path_factory.mktemp("split")
+    configs = split(stack_file("dev"))
+    stacks = [Stack(control_plane, name, write_stack_file(directory, name, configs[name])) for name in SPLIT]
+    yield stacks
+    for stack in reversed(stacks):
+        stack.pulumi(*DESTROY, check=False)
+
+
+def test_a_missing_upstream_is_named(stacks: list[Stack]) -> None:
+    done = stacks[1].pulumi("preview", check=False)
+    assert done.returncode != 0
+    assert "dev-base" in done.stdout + done.stderr
+
+
+def test_several_stacks_give_the_same_graph(
+    stacks: list[Stack], dev_graph: dict[tuple[str, str], tuple[str, Any]]
+) -> None:
+    together: dict[tuple[str, str], tuple[str, Any]] = {}
+    for stack in stacks:
+        stack.pulumi(*UP)
+        together |= graph(stack.resources())
+    assert together == dev_graph
+    for stack in reversed(stacks):
+        stack.pulumi(*DESTROY)
+        assert stack.resources() == []
+
+
+def test_configuration_errors_come_all_at_once(control_plane: Instance, tmp_path: Path) -> None:
+    config = stack_file("dev")
+    config["meshgate:mesh"]["revisionTags"] = []
+    config["meshgate:mesh"]["revison"] = "typo"
+    config["meshgate:cluster"]["cidrs"]["pods"] = "10.0.0.0/16"
+    config["meshgate:nonsense"] = 1
+    stack = Stack(control_plane, "broken", write_stack_file(tmp_path, "broken", config))
+    done = stack.pulumi(*UP, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    for key in ("mesh.revisionTags", "mesh.revison", "cluster.cidrs.nodes", "nonsense"):
+        assert f"meshgate:{key}: " in said, said
+    assert "Traceback" not in said
+    assert [resource["type"] for resource in stack.resources()] in ([], ["pulumi:pulumi:Stack"])
+
+
+def test_a_cluster_that_differs_is_refused(control_plane: Instance, tmp_path: Path) -> None:
+    config = stack_file("dev")
+    config["meshgate:cluster"]["nodePools"][0]["count"] = 3
+    config["meshgate:cluster"]["minimumVersion"] = "1.99"
+    stack = Stack(control_plane, "differs", write_stack_file(tmp_path, "differs", config))
+    done = stack.pulumi("preview", check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "meshgate:cluster.minimumVersion: the server is Kubernetes 1.34, older than 1.99" in said
+    assert "meshgate:cluster.nodePools[0]: pool 'application' should have 3 nodes" in said
+    assert "Traceback" not in said

@@ -1,0 +1,145 @@
+"""dev on the lab: rows T1 to T8 of the scenario `ingress`, and what the mesh itself promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from lab.instance import Instance
+from lab.machine import enter
+from tests.deployment import CHECKOUT, DESTROY, UP, Stack, kubectl, stack_file, write_stack_file
+from tests.lab.outcomes import Outcomes, verify
+
+pytestmark = pytest.mark.lab
+
+ROWS = {"T1", "T2", "T3", "T4", "T5", "T6", "T7", "M1", "M2"}
+
+
+@pytest.fixture(scope="module")
+def dev(lab: Instance) -> Iterator[Stack]:
+    stack = Stack(lab, "dev", CHECKOUT / "Pulumi.dev.yaml")
+    stack.pulumi(*UP)
+    yield stack
+    stack.pulumi(*DESTROY, check=False)
+
+
+@pytest.fixture(scope="module")
+def outcomes(dev: Stack) -> Outcomes:
+    return verify(dev)
+
+
+def test_every_probe_succeeds(outcomes: Outcomes) -> None:
+    assert outcomes.failed() == []
+    assert outcomes.exit_code == 0
+    assert outcomes.rows() >= ROWS
+
+
+def test_probes_say_where_it_was_decided(outcomes: Outcomes) -> None:
+    assert [name for name, probe in outcomes.probes.items() if probe["ok"] and not probe["evidence"]] == []
+
+
+def test_second_up_changes_nothing(dev: Stack) -> None:
+    changes = dev.changes(*UP, "--expect-no-changes")
+    assert set(changes) <= {"same", "read"}
+
+
+def test_probes_leave_nothing_behind(outcomes: Outcomes, lab: Instance) -> None:
+    assert "meshgate-verify" not in kubectl(lab, "get", "namespaces", "-o", "name")
+
+
+def test_a_promise_that_is_broken_is_found(dev: Stack, lab: Instance) -> None:
+    """Somebody weakens the mesh by hand: the probe falls short, and the next refreshed `pulumi up` mends it."""
+    weaker = json.dumps({"spec": {"mtls": {"mode": "PERMISSIVE"}}})
+    kubectl(lab, "patch", "peerauthentication", "default", "-n", "istio-system", "--type=merge", "-p", weaker)
+    broken = verify(dev, "--only", "M1")
+    assert broken.exit_code == 1
+    assert broken.failed() != []
+    dev.pulumi(*UP, "--refresh")
+    assert verify(dev, "--only", "M1").failed() == []
+
+
+def test_t8_a_new_certificate_without_a_failed_request(dev: Stack, lab: Instance, tmp_path: Path) -> None:
+    before = _served(dev, tmp_path)
+    pods = _gateway_pods(lab)
+    config = stack_file("dev")
+    config["meshgate:ingress"]["certificates"]["webapp-credential"]["validityHours"] = 2000
+    changed = Stack(lab, "dev", write_stack_file(tmp_path, "dev", config))
+
+    with _SteadyRequests(dev, tmp_path) as requests:
+        changes = changed.changes(*UP)
+        assert changes.get("replace") == 1, changes
+        assert changes.get("update") == 1, changes
+        for _ in range(100):
+            if _served(dev, tmp_path).serial_number != before.serial_number:
+                break
+            requests.stopping.wait(0.2)
+        # The old certificate must also not come back.
+        requests.stopping.wait(2)
+
+    after = _served(dev, tmp_path)
+    assert after.serial_number != before.serial_number
+    assert after.issuer == before.issuer
+    assert _gateway_pods(lab) == pods
+    assert requests.failures == []
+    assert requests.count > 50
+    dev.pulumi(*UP)
+
+
+class _SteadyRequests:
+    """New connections to the gateway `simple`, one after another, while the body runs."""
+
+    def __init__(self, dev: Stack, directory: Path) -> None:
+        self.command = _curl(dev, directory, "--output", "/dev/null", "--fail")
+        self.stopping = threading.Event()
+        self.failures: list[str] = []
+        self.count = 0
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self.stopping.is_set() and self.count < 5000:
+            done = subprocess.run(self.command, capture_output=True, text=True)
+            self.count += 1
+            if done.returncode != 0:
+                self.failures.append(f"request {self.count}: exit {done.returncode}: {done.stderr}")
+            self.stopping.wait(0.05)
+
+    def __enter__(self) -> _SteadyRequests:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self.thread.join()
+
+
+def _curl(dev: Stack, directory: Path, *arguments: str) -> list[str]:
+    outputs = dev.outputs()
+    root = directory / "root.pem"
+    root.write_text(outputs["ingress_root_certificates"]["webapp"])
+    address = outputs["ingress_gateways"]["simple"]["address"]
+    return [
+        *enter(dev.instance, "client-a"),
+        *("curl", "--silent", "--show-error", "--max-time", "5", "--cacert", str(root)),
+        *("--resolve", f"webapp.istioinaction.io:443:{address}"),
+        *arguments,
+        "https://webapp.istioinaction.io/api/catalog",
+    ]
+
+
+def _served(dev: Stack, directory: Path) -> x509.Certificate:
+    """The leaf that the gateway `simple` serves."""
+    command = _curl(dev, directory, "--output", "/dev/null", "--write-out", "%{certs}")
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return x509.load_pem_x509_certificates(shown.encode())[0]
+
+
+def _gateway_pods(lab: Instance) -> list[tuple[str, int]]:
+    """Names and restarts."""
+    pods = json.loads(kubectl(lab, "get", "pods", "-n", "istio-ingress", "-o", "json"))["items"]
+    return sorted((pod["metadata"]["name"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in pods)

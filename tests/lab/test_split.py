@@ -1,0 +1,36 @@
+"""The same environment over several stacks on the lab: the same probes pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.instance import Instance
+from tests.deployment import DESTROY, SPLIT, UP, Stack, split, stack_file, write_stack_file
+from tests.lab.outcomes import verify
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def stacks(lab: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stack]]:
+    directory = tmp_path_factory.mktemp("split")
+    configs = split(stack_file("dev"))
+    stacks = {name: Stack(lab, name, write_stack_file(directory, name, configs[name])) for name in SPLIT}
+    for stack in stacks.values():
+        stack.pulumi(*UP)
+    yield stacks
+    for stack in reversed(stacks.values()):
+        stack.pulumi(*DESTROY, check=False)
+
+
+def test_ingress_reads_the_layers_below_from_other_stacks(stacks: dict[str, Stack]) -> None:
+    outcomes = verify(stacks["dev-ingress"])
+    assert outcomes.failed() == []
+    assert outcomes.rows() >= {"T1", "T2", "T3", "T4", "T5", "T6", "T7"}
+
+
+def test_mesh_reads_the_layers_below_from_another_stack(stacks: dict[str, Stack]) -> None:
+    outcomes = verify(stacks["dev-mesh"])
+    assert outcomes.failed() == []
