@@ -109,7 +109,8 @@ def up(instance: Instance, is_bare: bool, say: Say) -> None:
                 progress.done("the cluster's own resources")
             service.wait(instance, group, 90, lambda it: progress.done(f"{it.machine}: {it.name}"))
         _wait_until_usable(instance, 90)
-        apply(instance, node.pod_ranges(), manager="lab-pod-ranges")
+        if not is_bare:  # the simulated nodes have theirs
+            apply(instance, node.pod_ranges())
         progress.done(f"{len(NODES)} nodes ready")
 
 
@@ -156,13 +157,13 @@ def status(instance: Instance) -> list[Row]:
     return rows
 
 
-def apply(instance: Instance, text: str, timeout: float = 20, manager: str = "lab") -> None:
+def apply(instance: Instance, text: str, timeout: float = 20) -> None:
     """Apply manifests with the lab's kubectl. Raises LabError.
 
-    What a manager applied before and does not any more is taken away, so parts of one object need managers of their own.
+    They must be whole: a field of an object that an earlier call set, and this one does not, is taken away.
     """
     end = time.monotonic() + timeout
-    command = ["apply", "--server-side", "--force-conflicts", f"--field-manager={manager}", "--filename=-"]
+    command = ["apply", "--server-side", "--force-conflicts", "--filename=-"]
     while True:
         answer = kubectl(instance, command, text)
         if answer.returncode == 0:

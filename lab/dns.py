@@ -16,7 +16,8 @@ def coredns(instance: Instance) -> Service:
     kubeconfig = pki.kubeconfig(instance, USER, USER)
     zone = write(directory / "internet.zone", render_zone())
     corefile = write(directory / "Corefile", render_corefile(str(kubeconfig), str(zone)))
-    return Service(CONTROL, "coredns", (pinned("coredns"), "-conf", str(corefile)), "http://127.0.0.1:8181/ready")
+    command = (pinned("coredns"), "-conf", str(corefile))
+    return Service(CONTROL, "coredns", command, "http://127.0.0.1:8181/ready", files=(corefile, zone))
 
 
 def resolv_conf(instance: Instance) -> str:

@@ -48,6 +48,7 @@ def agent(instance: Instance, status_only: bool = False) -> service.Service:
         "load-balancer",
         (*command, "--status-only") if status_only else command,
         environment={"PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONUNBUFFERED": "1"},
+        files=(Path(__file__),),
     )
 
 

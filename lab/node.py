@@ -77,6 +77,7 @@ def services(instance: Instance, node: Node) -> list[Service]:
             "containerd",
             (system("containerd"), f"--config={containerd}", "--log-level=warn"),
             "unix:///run/containerd/containerd.sock",
+            files=(containerd,),
         ),
         Service(
             node.name,
@@ -86,6 +87,7 @@ def services(instance: Instance, node: Node) -> list[Service]:
                 *(f"--hostname-override={node.name}", f"--node-ip={node.address}", f"--node-labels={labels}"),
             ),
             "http://127.0.0.1:10248/healthz",
+            files=(kubelet,),
         ),
         Service(
             node.name,

@@ -25,7 +25,8 @@ def registry(instance: Instance) -> Service:
         "http": {"addr": f"{CONTROL_PLANE}:{REGISTRY_PORT}"},
     }
     path = write(instance.directory / CONTROL / "registry.json", json.dumps(configuration, indent=2))
-    return Service(CONTROL, "registry", (system("docker-registry"), "serve", str(path)), f"{URL}/v2/")
+    command = (system("docker-registry"), "serve", str(path))
+    return Service(CONTROL, "registry", command, f"{URL}/v2/", files=(path,))
 
 
 def mirror_directory(instance: Instance) -> str:

@@ -1,5 +1,6 @@
 """Services: the programs that run in machines."""
 
+import hashlib
 import http.client
 import socket
 import ssl
@@ -7,10 +8,12 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from lab import machine
 from lab.errors import NotStarted
+from lab.files import write
 from lab.instance import Instance
 from lab.programs import SYSTEM_PATH, system
 
@@ -26,6 +29,8 @@ class Service:
     """Tells when it works: a URL that answers 2xx inside the machine, or unix:PATH of a socket that takes connections.
     Empty: it works while it runs."""
     environment: dict[str, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
+    """What it reads only at its start."""
 
     @property
     def part(self) -> str:
@@ -34,9 +39,14 @@ class Service:
 
 
 def start(instance: Instance, service: Service) -> None:
-    """Start a service unless it runs. Its machine must run."""
+    """Start a service unless it runs; anew if its program, arguments or files changed. Its machine must run."""
+    fingerprint = _fingerprint(service)
+    record = machine.run_directory(instance, service.machine) / f"{service.name}.fingerprint"
     if alive(instance, service):
-        return
+        if record.exists() and record.read_text() == fingerprint:
+            return
+        stop(instance, service)
+    write(record, fingerprint)
     # The shell writes the process id down before it ends, so an interrupt of ours cannot lose a started service.
     script = 'setsid "$@" & echo $! > "$0"'
     pid_file = machine.run_directory(instance, service.machine) / service.name
@@ -50,6 +60,20 @@ def start(instance: Instance, service: Service) -> None:
             start_new_session=True,
             check=True,
         )
+
+
+def stop(instance: Instance, service: Service, patience: float = 10) -> None:
+    """End a service: ask it first, and kill it when it takes longer than `patience` seconds."""
+    number = (machine.run_directory(instance, service.machine) / service.name).read_text().strip()
+    killed_at = time.monotonic() + patience
+    sent = ""
+    while alive(instance, service):
+        signal = "TERM" if time.monotonic() < killed_at else "KILL"
+        if signal != sent:
+            command = [*machine.enter(instance, service.machine), system("sh"), "-c", f"kill -{signal} {number}"]
+            subprocess.run(command, stderr=subprocess.DEVNULL)  # it may end by itself just now
+            sent = signal
+        time.sleep(0.05)
 
 
 def alive(instance: Instance, service: Service) -> bool:
@@ -105,6 +129,13 @@ def wait(
                 raise NotStarted(service.part, f"is not ready after {timeout:.0f} s", instance.log(service.part))
         if waiting:
             time.sleep(0.2)
+
+
+def _fingerprint(service: Service) -> str:
+    digest = hashlib.sha256(repr((service.command, sorted(service.environment.items()))).encode())
+    for path in service.files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _answers(url: str) -> bool:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lab import cgroups, cluster, machine, network
+from lab import cgroups, cluster, machine, network, service
 from lab.errors import LabError
 from lab.instance import Instance
 from lab.topology import CONTROL, INTERNET, MACHINES, NODES, SERVERS
@@ -142,6 +143,18 @@ def test_status_says_that_all_runs(labs: tuple[Instance, Instance]) -> None:
     assert {row["state"] for row in json.loads(answer.stdout)} == {"running"}
 
 
+def test_a_changed_part_is_started_anew(labs: tuple[Instance, Instance]) -> None:
+    registry = next(it for it in cluster.full_plan(SECOND).all_services if it.name == "registry")
+    pid_file = machine.run_directory(SECOND, CONTROL) / "registry"
+    before = pid_file.read_text()
+    service.start(SECOND, registry)
+    assert pid_file.read_text() == before
+    changed = replace(registry, environment={"REGISTRY_LOG_LEVEL": "info"})
+    service.start(SECOND, changed)
+    assert pid_file.read_text() != before
+    service.wait(SECOND, [changed], 20)
+
+
 @pytest.mark.parametrize(("client", "address"), [("client-a", "203.0.113.10"), ("client-b", "203.0.113.20")])
 def test_load_balancer_keeps_the_clients_address(labs: tuple[Instance, Instance], client: str, address: str) -> None:
     for instance in labs:
@@ -211,7 +224,9 @@ def test_an_interrupted_up_is_finished_by_the_next() -> None:
             process.wait()
         answer = lab(BARE, "up", "--bare")
         assert answer.returncode == 0, answer.stderr
+        tainted = "--output=jsonpath={range .items[?(@.spec.taints)]}{.metadata.name} {end}"
         assert kubectl(BARE, "get", "nodes", "--output=name").split() == sorted(f"node/{node.name}" for node in NODES)
+        assert kubectl(BARE, "get", "nodes", tainted).split() == ["gateway", "open"]
     finally:
         assert lab(BARE, "down").returncode == 0
     assert leftovers(BARE) == []
