@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self, TypedDict, get_args, get_type_hints
+from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 import pulumi
 from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
 
 class ContractError(pulumi.RunError):
