@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,25 @@ from pulumi.runtime.stack import Stack
 
 import stacks
 from settings import load
+
+# `run` raises what goes wrong within an apply; asyncio would say it once more at the end of the test session.
+logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+UPSTREAM: Mapping[str, Any] = {
+    "cluster_contract": 1,
+    "cluster_identifier": "base",
+    "cluster_kubeconfig": "kind: Config",
+    "cluster_pod_cidr": "10.1.0.0/16",
+    "cluster_service_cidr": "10.2.0.0/20",
+    "authority_contract": 1,
+    "authority_namespace": "istio-control",
+    "authority_root_certificate": "<certificate base-root>",
+    "mesh_contract": 1,
+    "mesh_namespace": "istio-control",
+    "mesh_revision_tag": "canary",
+    "mesh_trust_domain": "cluster.local",
+}
+"""Outputs of another stack that holds all layers below the scenarios."""
 
 SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
 SIGNATURE_KEY = "4dabf18193072939515e22adb298388d"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
 
@@ -89,19 +88,11 @@ def test_round_trip_of_mappings() -> pulumi.Output[Any]:
     return pulumi.Output.all(contract.gateways, contract.root_certificates).apply(check)
 
 
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """What asyncio says of exceptions that nobody asked for is said within the test that expects them."""
-    yield
-    gc.collect()
-
-
 MESH = {"mesh_contract": 1, "mesh_namespace": "istio-system", "mesh_revision_tag": "stable", "mesh_trust_domain": "a.b"}
 INGRESS = {"ingress_contract": 1, "ingress_gateways": GATEWAYS, "ingress_root_certificates": {}}
 REPAIR = "so run `pulumi up` on 'prod' with this program's version"
 
 
-@pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize(
     ("contract", "outputs", "change", "message"),
     [
@@ -179,7 +170,6 @@ def test_error_ends_the_program_without_a_traceback() -> None:
     assert issubclass(ContractError, pulumi.RunError)
 
 
-@pytest.mark.usefixtures("collected")
 def test_program_that_reads_a_stack_without_the_layer(dev_config: dict[str, Any]) -> None:
     config = {"name": "dev", "layers": ["mesh"], "mesh": dev_config["mesh"], "upstream": {}}
     config["upstream"] = dict.fromkeys(("cluster", "authority"), "base")

@@ -1,0 +1,180 @@
+"""Istio's control plane: the values of its charts, what is mesh-wide, and the order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from components.mesh.istio import ACCESS_LOG_FORMAT
+from tests.unit.program import UPSTREAM, Program, Registered, run
+
+
+def mesh(istio: dict[str, Any] | None = None, **settings: Any) -> Program:
+    """The layer alone, on a cluster and a CA of another stack."""
+    config = {
+        "name": "prod",
+        "layers": ["mesh"],
+        "upstream": {"cluster": "base", "authority": "base"},
+        "mesh": {"revision": "1-31-1", **settings},
+    }
+    return run({**config, **({"istio": istio} if istio else {})}, stack="prod", references={"base": UPSTREAM})
+
+
+def releases(program: Program) -> list[Registered]:
+    return program.of("helm.sh/v3:Release")
+
+
+def test_values_of_istiod(dev_program: Program) -> None:
+    inputs = dev_program.one("dev-mesh-istiod").inputs
+    assert (inputs["name"], inputs["namespace"], inputs["chart"]) == ("istiod-1-31-1", "istio-system", "istiod")
+    assert inputs["values"] == {
+        "revision": "1-31-1",
+        "revisionTags": ["stable"],
+        "global": {"hub": "registry.istio.io/release", "tag": "1.31.1", "istioNamespace": "istio-system"},
+        "autoscaleMin": 1,
+        "autoscaleMax": 1,
+        "resources": {"requests": {"cpu": "50m", "memory": "200Mi"}},
+        "meshConfig": {
+            "trustDomain": "cluster.local",
+            "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
+            "accessLogFile": "/dev/stdout",
+            "accessLogFormat": ACCESS_LOG_FORMAT,
+        },
+    }
+
+
+def test_values_of_base(dev_program: Program) -> None:
+    inputs = dev_program.one("dev-mesh-base").inputs
+    assert (inputs["name"], inputs["namespace"], inputs["chart"]) == ("istio-base", "istio-system", "base")
+    assert inputs["values"] == {"defaultRevision": "1-31-1", "global": {"istioNamespace": "istio-system"}}
+
+
+def test_access_log_ends_with_the_caller() -> None:
+    """One line for each request, the caller's SPIFFE id at its end and Istio's own fields before it."""
+    fields = ACCESS_LOG_FORMAT.split()
+    assert fields[0] == "[%START_TIME%]"
+    assert fields[-1] == "%DOWNSTREAM_PEER_URI_SAN%"
+    assert fields[-2] == "%ROUTE_NAME%"
+    assert ACCESS_LOG_FORMAT.count("\n") == 1
+    assert ACCESS_LOG_FORMAT.endswith("%\n")
+    assert "%RESPONSE_FLAGS%" in fields
+
+
+def test_settings_reach_the_charts() -> None:
+    program = mesh(
+        istio={"version": "1.30.2", "hub": "registry.example.com/istio", "platform": "gke"},
+        revision="blue",
+        revisionTags=["stable", "canary"],
+        trustDomain="prod.example.com",
+        replicas={"min": 3, "max": 7},
+        resources={"cpu": "2", "memory": "4Gi"},
+    )
+    istiod = program.one("prod-mesh-istiod").inputs
+    assert istiod["name"] == "istiod-blue"
+    assert istiod["namespace"] == "istio-control"
+    values = istiod["values"]
+    assert values["revision"] == "blue"
+    assert values["revisionTags"] == ["stable", "canary"]
+    assert values["global"] == {
+        "hub": "registry.example.com/istio",
+        "tag": "1.30.2",
+        "platform": "gke",
+        "istioNamespace": "istio-control",
+    }
+    assert (values["autoscaleMin"], values["autoscaleMax"]) == (3, 7)
+    assert values["resources"] == {"requests": {"cpu": "2", "memory": "4Gi"}}
+    assert values["meshConfig"]["trustDomain"] == "prod.example.com"
+    assert program.one("prod-mesh-base").inputs["values"]["defaultRevision"] == "blue"
+    assert program.outputs == {
+        "mesh_contract": 1,
+        "mesh_namespace": "istio-control",
+        # The first tag is the one that namespaces follow.
+        "mesh_revision_tag": "stable",
+        "mesh_trust_domain": "prod.example.com",
+    }
+
+
+def test_values_of_ones_own_win_deep() -> None:
+    over = {
+        "env": {"PILOT_ENABLE_ALPN_FILTER": "false"},
+        "meshConfig": {"accessLogFile": "", "defaultConfig": {"concurrency": 1}},
+        "resources": {"requests": {"cpu": "1"}},
+        "revisionTags": ["mine"],
+        "global": "replaced",
+    }
+    values = mesh(istio={"values": over}).one("prod-mesh-istiod").inputs["values"]
+    assert values["env"] == {"PILOT_ENABLE_ALPN_FILTER": "false"}
+    assert values["meshConfig"]["accessLogFile"] == ""
+    assert values["meshConfig"]["defaultConfig"] == {"concurrency": 1}
+    # What is beside an overridden value stays.
+    assert values["meshConfig"]["outboundTrafficPolicy"] == {"mode": "REGISTRY_ONLY"}
+    assert values["resources"] == {"requests": {"cpu": "1", "memory": "2048Mi"}}
+    # Lists and what is no mapping on both sides are replaced.
+    assert values["revisionTags"] == ["mine"]
+    assert values["global"] == "replaced"
+
+
+def test_values_of_ones_own_are_istiods_alone() -> None:
+    program = mesh(istio={"values": {"env": {"A": "b"}}})
+    assert "env" not in program.one("prod-mesh-base").inputs["values"]
+
+
+@pytest.mark.parametrize(
+    ("charts", "source"),
+    [
+        (
+            "https://charts.example.com/istio",
+            {"chart": "istiod", "version": "1.30.2", "repositoryOpts": {"repo": "https://charts.example.com/istio"}},
+        ),
+        (
+            "oci://registry.example.com/charts",
+            {"chart": "oci://registry.example.com/charts/istiod", "version": "1.30.2"},
+        ),
+        # A directory holds one version, which is not asked for again.
+        ("/opt/charts", {"chart": "/opt/charts/istiod"}),
+        ("~/charts", {"chart": "/home/someone/charts/istiod"}),
+    ],
+)
+def test_sources_of_charts(charts: str, source: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    inputs = mesh(istio={"version": "1.30.2", "charts": charts}).one("prod-mesh-istiod").inputs
+    assert {key: inputs.get(key) for key in ("chart", "version", "repositoryOpts") if key in inputs} == source
+
+
+def test_strict_for_the_whole_mesh(dev_program: Program) -> None:
+    """A PeerAuthentication called default without a selector, in the root namespace."""
+    policies = dev_program.of(":PeerAuthentication")
+    assert [policy.name for policy in policies] == ["dev-mesh-strict"]
+    assert policies[0].type == "kubernetes:security.istio.io/v1:PeerAuthentication"
+    assert policies[0].inputs["metadata"] == {"name": "default", "namespace": "istio-system"}
+    assert policies[0].inputs["spec"] == {"mtls": {"mode": "STRICT"}}
+
+
+def test_releases_wait(dev_program: Program) -> None:
+    """Helm waits until all is ready, for a bounded time, in a namespace that the program made."""
+    assert {release.name for release in releases(dev_program)} == {
+        "dev-mesh-base",
+        "dev-mesh-istiod",
+        *(f"dev-ingress-{gateway}-release" for gateway in ("simple", "redirect", "mutual", "hosts")),
+    }
+    for release in releases(dev_program):
+        assert release.inputs["timeout"] == 300
+        assert "skipAwait" not in release.inputs
+        assert "createNamespace" not in release.inputs
+
+
+def test_every_chart_is_of_one_version(dev_program: Program) -> None:
+    assert {release.inputs["version"] for release in releases(dev_program)} == {"1.31.1"}
+
+
+def test_order(dev_program: Program) -> None:
+    assert "dev-authority-cacerts" in dev_program.one("dev-mesh-base").dependencies
+    assert {"dev-authority-cacerts", "dev-mesh-base"} <= dev_program.one("dev-mesh-istiod").dependencies
+    assert "dev-mesh-istiod" in dev_program.one("dev-mesh-strict").dependencies
+    # Namespaces are labelled only when there is somebody to inject, and so is everything in them.
+    for namespace in ("dev-ingress-namespace", "dev-ingress-coolstore-namespace"):
+        assert {"dev-mesh-istiod", "dev-mesh-strict"} <= dev_program.one(namespace).dependencies
+    for release in releases(dev_program):
+        if release.name.startswith("dev-ingress"):
+            assert {"dev-mesh-istiod", "dev-ingress-namespace"} <= release.dependencies
