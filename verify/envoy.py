@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from verify.errors import VerifyError
 from verify.kube import Kube
@@ -72,7 +73,7 @@ class Proxies:
         pattern = rf"^listener\..*\.{re.escape(counter)}$"
         values: list[int] = []
         for pod in self.kube.pods(self.namespace, self.labels):
-            command = ["pilot-agent", "request", "GET", f"stats?filter={pattern}"]
+            command = ["pilot-agent", "request", "GET", f"stats?filter={quote(pattern)}"]
             done = self.kube.run(self.namespace, pod, CONTAINER, command, timeout=15)
             if done.exit_code:
                 raise VerifyError(f"cannot read the counters of pod {self.namespace}/{pod}: {done.stderr.strip()}")

@@ -108,7 +108,11 @@ def _http(site: Site, https: Probe) -> Iterator[Probe]:
                 expected=f"http://{site}, followed: one redirect, then 200", attempt=partial(_http_followed, site)
             )
         case "none":
-            yield http(expected=f"http://{site}: closed (no connection, or 404)", attempt=partial(_http_closed, site))
+            yield http(
+                expected=f"http://{site}: closed (no connection, or 404)",
+                attempt=partial(_http_closed, site),
+                pair=https,
+            )
 
 
 def _several_hosts(sites: list[Site]) -> Iterator[Probe]:

@@ -1,0 +1,208 @@
+"""Probe pods: what they are, that they come up, and that they go away."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from lightkube.models.core_v1 import Container as ContainerModel
+from lightkube.models.core_v1 import (
+    ContainerState,
+    ContainerStateWaiting,
+    ContainerStatus,
+    PodCondition,
+    PodStatus,
+)
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Namespace, Pod, Service, ServiceAccount
+
+from tests.unit.verify_fakes import FakeKube
+from verify import pods
+from verify.errors import VerifyError
+from verify.kube import Kube
+from verify.pods import Images, Pods, Workload
+from verify.shell import Completed
+
+CALLER = Workload("caller", in_mesh=True)
+OUTSIDER = Workload("outsider", in_mesh=False)
+TARGET = Workload("target", in_mesh=True, serves=True)
+
+
+class Cluster(FakeKube):
+    """Pods come up at once, with a sidecar where the label asks for one."""
+
+    injects = True
+    ready = True
+    waiting: ContainerStateWaiting | None = None
+    old: Sequence[Namespace] = ()
+
+    def namespaces(self, labels: dict[str, str]) -> list[Any]:
+        assert labels == pods.LABELS
+        return list(self.old)
+
+    def pod(self, namespace: str, name: str) -> Pod:
+        pod = next(
+            item for item in self.created if isinstance(item, Pod) and item.metadata and item.metadata.name == name
+        )
+        assert pod.metadata
+        assert pod.metadata.labels
+        assert pod.spec
+        if self.injects and pod.metadata.labels["sidecar.istio.io/inject"] == "true" and not pod.spec.initContainers:
+            pod.spec.initContainers = [ContainerModel(name="istio-proxy")]
+        status = ContainerStatus(name="probe", image="", imageID="", ready=False, restartCount=0)
+        status.state = ContainerState(waiting=self.waiting)
+        pod.status = PodStatus(
+            phase="Pending",
+            conditions=[PodCondition(type="Ready", status=str(self.ready))],
+            containerStatuses=[status],
+        )
+        return pod
+
+    def kinds(self) -> list[str]:
+        return [f"{type(item).__name__} {item.metadata.name}" for item in self.created]
+
+
+def _pods(cluster: Cluster) -> Pods:
+    images = Images(asking="curl:1", serving="proxyv2:1")
+    return Pods(cast(Kube, cluster), "stable", images, threading.Event(), lambda text: None)
+
+
+def test_pods_live_in_a_labelled_namespace_that_goes_away() -> None:
+    cluster = Cluster()
+    with _pods(cluster) as made:
+        made.start([CALLER, OUTSIDER, CALLER])
+        assert made.namespace.startswith("meshgate-verify-")
+        assert cluster.kinds() == [
+            f"Namespace {made.namespace}",
+            "ServiceAccount caller",
+            "Pod caller",
+            "ServiceAccount outsider",
+            "Pod outsider",
+        ]
+        assert cluster.created[0].metadata.labels == {**pods.LABELS, "istio.io/rev": "stable"}
+        assert cluster.deleted == []
+    assert cluster.deleted == [made.namespace]
+
+
+def test_without_pods_there_is_no_namespace() -> None:
+    cluster = Cluster()
+    with _pods(cluster) as made:
+        made.start([])
+    assert (cluster.created, cluster.deleted) == ([], [])
+
+
+def test_the_namespace_goes_away_after_an_interrupt() -> None:
+    cluster = Cluster()
+
+    def interrupted() -> None:
+        with _pods(cluster) as made:
+            made.start([CALLER])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert cluster.deleted == [cluster.created[0].metadata.name]
+
+
+def test_a_namespace_that_cannot_be_deleted_does_not_cost_the_results() -> None:
+    class Stuck(Cluster):
+        def delete_namespace(self, name: str) -> None:
+            raise VerifyError("forbidden")
+
+    with _pods(Stuck()) as made:
+        made.start([CALLER])
+
+
+def test_only_old_leftovers_are_taken_away() -> None:
+    def namespace(name: str, age: timedelta, **more: Any) -> Namespace:
+        return Namespace(metadata=ObjectMeta(name=name, creationTimestamp=datetime.now(UTC) - age, **more))
+
+    cluster = Cluster()
+    cluster.old = [
+        namespace("old", timedelta(hours=2)),
+        namespace("fresh", timedelta(minutes=10)),
+        namespace("going", timedelta(hours=2), deletionTimestamp=datetime.now(UTC)),
+    ]
+    with _pods(cluster):
+        assert cluster.deleted == ["old"]
+
+
+@pytest.mark.parametrize("workload", [CALLER, TARGET])
+def test_a_pod_has_only_what_it_needs(workload: Workload) -> None:
+    cluster = Cluster()
+    _pods(cluster).start([workload])
+    account = next(item for item in cluster.created if isinstance(item, ServiceAccount))
+    pod = next(item for item in cluster.created if isinstance(item, Pod))
+    assert account.automountServiceAccountToken is False
+    assert pod.spec
+    assert pod.spec.automountServiceAccountToken is False
+    assert pod.spec.serviceAccountName == workload.name
+    assert pod.spec.activeDeadlineSeconds == 3600
+    (container,) = pod.spec.containers
+    assert container.image == ("proxyv2:1" if workload.serves else "curl:1")
+    security = container.securityContext
+    assert security
+    assert security.runAsNonRoot is True
+    assert security.allowPrivilegeEscalation is False
+    assert security.readOnlyRootFilesystem is True
+    assert security.capabilities
+    assert security.capabilities.drop == ["ALL"]
+    assert security.seccompProfile
+    assert security.seccompProfile.type == "RuntimeDefault"
+
+
+def test_a_workload_that_serves_has_a_service() -> None:
+    cluster = Cluster()
+    made = _pods(cluster)
+    made.start([TARGET])
+    service = next(item for item in cluster.created if isinstance(item, Service))
+    assert service.spec
+    assert service.spec.selector == {"app": "target"}
+    assert [(port.name, port.port, port.targetPort) for port in service.spec.ports or []] == [("http", 80, 8080)]
+    assert made.get(TARGET).host == f"target.{made.namespace}.svc.cluster.local"
+
+
+def test_a_pod_is_a_place_to_run_commands_with_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    made = _pods(cluster)
+    made.start([CALLER])
+    pod = made.get(CALLER)
+    assert pod.spiffe_id("cluster.local") == f"spiffe://cluster.local/ns/{made.namespace}/sa/caller"
+    assert isinstance(pod.run(["curl"], timeout=5), Completed)
+    assert cluster.ran == [("caller", ["curl"])]
+
+
+def test_a_pod_without_its_sidecar_is_an_error() -> None:
+    cluster = Cluster()
+    cluster.injects = False
+    made = _pods(cluster)
+    made.start([CALLER, OUTSIDER])
+    with pytest.raises(VerifyError, match=r"pod caller got no sidecar .* istio\.io/rev=stable"):
+        made.get(CALLER)
+    made.get(OUTSIDER)
+
+
+def test_a_pod_that_does_not_come_up_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pods, "READY_TIMEOUT", 0)
+    cluster = Cluster()
+    cluster.ready = False
+    cluster.waiting = ContainerStateWaiting(reason="ImagePullBackOff", message="no such image")
+    made = _pods(cluster)
+    made.start([OUTSIDER])
+    with pytest.raises(VerifyError, match="container probe: ImagePullBackOff: no such image"):
+        made.get(OUTSIDER)
+
+
+def test_what_cannot_be_created_is_told_by_each_that_asks_for_it() -> None:
+    class Forbidden(Cluster):
+        def create(self, item: Any) -> None:
+            raise VerifyError("cannot create namespace: forbidden")
+
+    made = _pods(Forbidden())
+    made.start([CALLER, OUTSIDER])
+    for workload in (CALLER, OUTSIDER):
+        with pytest.raises(VerifyError, match="forbidden"):
+            made.get(workload)
