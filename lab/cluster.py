@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import string
 import subprocess
@@ -56,7 +57,7 @@ class Plan:
 
 def full_plan(instance: Instance) -> Plan:
     """The whole lab, with its configuration written. Raises tools.NotBuilt."""
-    resolver = f"mount --bind {dns.resolv_conf(instance)} /etc/resolv.conf"
+    resolver = f"mount --bind {shlex.quote(dns.resolv_conf(instance))} /etc/resolv.conf"
     forward = "echo 1 > /proc/sys/net/ipv4/ip_forward"
     machines = {name: [resolver] for name in MACHINES}
     machines[topology.ROUTER].append(forward)

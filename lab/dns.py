@@ -32,10 +32,10 @@ def render_corefile(kubeconfig: str, zone: str) -> str:
     errors
     ready 127.0.0.1:8181
     kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{
-        kubeconfig {kubeconfig} lab
+        kubeconfig "{kubeconfig}" lab
         pods insecure
     }}
-    file {zone} .
+    file "{zone}" .
 }}
 """
 

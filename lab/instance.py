@@ -9,8 +9,11 @@ from lab.errors import LabError
 
 
 def base_directory() -> Path:
-    """Where the state of all instances lives: `$MESHGATE_LAB_DIR`, or /var/lib/meshgate."""
-    return Path(os.environ.get("MESHGATE_LAB_DIR") or "/var/lib/meshgate").absolute()
+    """Where the state of all instances lives: `$MESHGATE_LAB_DIR`, or /var/lib/meshgate. Raises LabError."""
+    path = Path(os.environ.get("MESHGATE_LAB_DIR") or "/var/lib/meshgate").absolute()
+    if path.is_relative_to("/run"):
+        raise LabError(f"MESHGATE_LAB_DIR is {path}, but a node has a /run of its own: choose a directory elsewhere")
+    return path
 
 
 def default_name() -> str:

@@ -6,6 +6,7 @@ Inside, the programs use their default paths; a node's own directories are mount
 import json
 import shlex
 
+import tools
 from lab import cgroups, dns, pki, registry
 from lab.files import write
 from lab.instance import Instance, base_directory
@@ -39,15 +40,15 @@ def prepare(instance: Instance, node: Node) -> list[str]:
     for setting, value in KERNEL_SETTINGS.items():
         path = write(kernel / setting, f"{value}\n")
         commands.append(_mount("--bind", path, f"/proc/sys/{setting}"))
-    if base_directory().is_relative_to("/var/lib"):
-        # The lab's own files stay where they are though the node gets another /var/lib.
-        inner = library / base_directory().relative_to("/var/lib")
-        inner.mkdir(parents=True, exist_ok=True)
-        commands.append(_mount("--bind", base_directory(), inner))
+    for own, target in ((library, "/var/lib"), (logs, "/var/log")):
+        for kept in (base_directory(), tools.cache_dir()):
+            if kept.is_relative_to(target):  # the lab's own files stay where they are
+                inner = own / kept.relative_to(target)
+                inner.mkdir(parents=True, exist_ok=True)
+                commands.append(_mount("--bind", kept, inner))
+        commands.append(_mount("--rbind", own, target))
     return [
         *commands,
-        _mount("--rbind", library, "/var/lib"),
-        _mount("--bind", logs, "/var/log"),
         _mount("--bind", dns.resolv_conf(instance), "/etc/resolv.conf"),
         "mount -t tmpfs -o mode=0755 tmpfs /run",
         "mount --make-rshared /",

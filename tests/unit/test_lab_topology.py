@@ -9,7 +9,7 @@ import pytest
 
 from lab import topology
 from lab.errors import LabError
-from lab.instance import Instance
+from lab.instance import Instance, base_directory
 from lab.topology import LINKS, MACHINES, NODES, ZONES
 
 RANGES = (
@@ -90,3 +90,6 @@ def test_directory_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     assert Instance("dev").directory == Path("/var/lib/meshgate/dev")
     monkeypatch.setenv("MESHGATE_LAB_DIR", "/srv/labs")
     assert Instance("dev").kubeconfig == Path("/srv/labs/dev/admin.kubeconfig")
+    monkeypatch.setenv("MESHGATE_LAB_DIR", "/run/labs")
+    with pytest.raises(LabError, match="MESHGATE_LAB_DIR is /run/labs"):
+        base_directory()
