@@ -5,6 +5,8 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 STACK ?= dev
+# By the environment, so that a command may hold any quotes.
+export CMD
 
 .DEFAULT_GOAL := help
 .PHONY: help up preview verify shell sim bench down clean test test-unit soak tools
@@ -14,7 +16,7 @@ help: ## this list
 
 up: tools ## set-up, toolchain, the lab, pulumi up of dev, and the probes with their table of outcomes
 	@$(PY) -m lab up
-	@$(PY) -m lab pulumi -s dev up
+	@$(PY) -m lab deploy dev
 	@$(PY) -m lab run -- python -m verify --stack dev
 
 preview: tools ## what `make up` would change
@@ -25,7 +27,7 @@ verify: $(READY) ## the probes against the running lab (ONLY=T3,T4 selects)
 	@$(PY) -m lab run -- python -m verify --stack dev $(if $(ONLY),--only $(ONLY))
 
 shell: $(READY) ## a shell inside the lab's network, or one command: make shell CMD="kubectl get pods -A"
-	@$(PY) -m lab shell $(if $(CMD),-c '$(CMD)')
+	@$(PY) -m lab $(if $(CMD),run -- bash -c "$$CMD",shell)
 
 sim: tools ## preview, up, up again and destroy of an environment on simulated clouds: make sim STACK=dev
 	@$(PY) -m lab sim $(STACK)

@@ -1,9 +1,15 @@
 """The Pulumi program: reads the settings and hands them to the stacks."""
 
+import signal
+
 import pulumi
 
 import stacks
 from settings import SettingsError, load, stack_config
+
+# When a resource fails, the engine interrupts the program; Python's own answer to that is a traceback which hides the
+# engine's message.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 try:
     stacks.build(load(stack_config()))

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tools
-from lab import cluster, sim
+from lab import cluster, deploy, sim
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance, default_name
@@ -68,6 +68,7 @@ COMMANDS = {
     "status": Command(status, "what runs and what does not; exit status 1 unless all does", status_arguments),
     "down": Command(down, "remove the lab and all that it left"),
     "pulumi": Command(runner.run_pulumi, "run pulumi on the lab", runner.pulumi_arguments),
+    "deploy": Command(deploy.run, "pulumi up of a stack, also after one that was killed", deploy.arguments),
     "run": Command(runner.run_command, "a program with the lab's credentials in its network", runner.command_arguments),
     "shell": Command(runner.run_shell, "a shell with the lab's credentials in its network", runner.shell_arguments),
     "sim": Command(sim.run, "preview, up and destroy of a stack on a bare control plane", sim.arguments),

@@ -1,0 +1,68 @@
+"""`python -m docs.outcomes [--check]`: writes what the probes promise into README and docs, so that it cannot drift.
+
+A block starts with `<!-- outcomes: NAME -->` and ends with `<!-- end -->`; NAME is a scenario, or `table` for all.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+
+import yaml
+
+from settings import load
+from verify.probe import Probe
+from verify.scenarios import probes
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(<!-- outcomes: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    """Rewrite the blocks; with --check only say which files would change, and exit 1 if any does."""
+    stale = []
+    promised = _promised("dev")
+    for path in (CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").rglob("*.md"))):
+        text = path.read_text()
+        new = BLOCK.sub(lambda block: block[1] + _block(block["name"], promised) + block[3], text)
+        if new != text:
+            stale.append(path.relative_to(CHECKOUT))
+            if "--check" not in sys.argv:
+                path.write_text(new)
+    for file in stale:
+        print(
+            f"{file}: {'is behind the probes; run `python -m docs.outcomes`' if '--check' in sys.argv else 'written'}"
+        )
+    return 1 if stale and "--check" in sys.argv else 0
+
+
+def _promised(stack: str) -> Mapping[str, Probe]:
+    config = yaml.safe_load((CHECKOUT / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return probes(load({key.removeprefix("meshgate:"): value for key, value in config.items()}))
+
+
+def _block(name: str, promised: Mapping[str, Probe]) -> str:
+    if name == "table":
+        return "".join(_table(promised))
+    lines = ["| probe | what must come back |", "|---|---|"]
+    lines += [f"| {key} | {probe.expected} |" for key, probe in promised.items() if probe.scenario == name]
+    if len(lines) == 2:
+        raise SystemExit(f"no probe belongs to the scenario '{name}'")
+    return "\n".join(lines) + "\n"
+
+
+def _table(promised: Mapping[str, Probe]) -> Iterator[str]:
+    yield "| scenario | rows | what the probes see (first of each row) |\n|---|---|---|\n"
+    for scenario, group in groupby(promised.values(), key=lambda probe: probe.scenario):
+        first: dict[str, str] = {}
+        for probe in group:
+            first.setdefault(probe.row, probe.expected)
+        outcomes = "<br>".join(f"{row}: {expected}" for row, expected in first.items())
+        yield f"| [{scenario}](docs/scenarios/{scenario}.md) | {', '.join(first)} | {outcomes} |\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""`python -m lab deploy STACK`: `pulumi up` that also goes on after one that was killed.
+
+A killed Pulumi leaves its lock, and the operations that it had begun. Helm leaves releases which are "pending" for
+ever: Helm refuses to install over them, and Pulumi does not know them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lab import pulumi as runner
+from lab.instance import Instance
+
+UP = ("up", "--yes", "--skip-preview")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `python -m lab deploy`."""
+    parser.add_argument("stack", metavar="STACK", help="deploys Pulumi.STACK.yaml")
+
+
+def run(instance: Instance, given: argparse.Namespace) -> int:
+    """`python -m lab deploy`: pulumi's exit code."""
+    recover(instance, given.stack)
+    return runner.pulumi(instance, given.stack, UP)
+
+
+def recover(instance: Instance, stack: str) -> None:
+    """Take away what a killed run left. Nothing happens after a run that ended by itself, however it ended."""
+    file = runner.state_file(instance, stack)
+    if not file.exists():
+        return
+    directory = runner.project(instance)
+    if any(_dead_locks(instance, stack)):
+        print(f"an earlier pulumi was killed: unlocking stack {stack}", file=sys.stderr)
+        runner.execute(instance, ["pulumi", "cancel", "--yes", "--stack", stack], directory)
+    begun = list(_begun(file))
+    if begun:
+        print(f"an earlier pulumi was killed at {', '.join(begun)}: cleaning up", file=sys.stderr)
+        for release in json.loads(_helm(instance, "list", "--all-namespaces", "--pending", "--output", "json")):
+            _helm(instance, "uninstall", release["name"], "--namespace", release["namespace"], "--wait")
+        refresh = ["pulumi", "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack]
+        runner.execute(instance, refresh, directory)
+
+
+def _dead_locks(instance: Instance, stack: str) -> Iterator[Path]:
+    for lock in (runner.state_file(instance, stack).parents[2] / "locks").glob(f"**/{stack}/*.json"):
+        # The pid is one inside the machine, where another program may have it by now.
+        owner = ["grep", "--quiet", "pulumi", f"/proc/{json.loads(lock.read_text())['pid']}/cmdline"]
+        if subprocess.run(runner.command(instance, owner, Path("/")), capture_output=True).returncode != 0:
+            yield lock
+
+
+def _begun(state: Path) -> Iterator[str]:
+    """Names of the resources that an operation was begun for and not ended."""
+    latest: dict[str, Any] = json.loads(state.read_text())["checkpoint"]["latest"] or {}
+    for operation in latest.get("pending_operations") or []:
+        yield operation["resource"]["urn"].rsplit("::", 1)[-1]
+
+
+def _helm(instance: Instance, *arguments: str) -> str:
+    command = runner.command(instance, ["helm", *arguments], Path("/"))
+    done = subprocess.run(command, env=runner.environment(instance), capture_output=True, text=True, check=True)
+    return done.stdout

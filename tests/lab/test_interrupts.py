@@ -1,0 +1,83 @@
+"""`make up` that is interrupted goes on at the next `make up`: during a build, the cluster's start and `pulumi up`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import cluster
+from lab.instance import Instance
+from tests.deployment import CHECKOUT, DESTROY, Stack
+from tests.lab.outcomes import verify
+
+pytestmark = pytest.mark.soak
+
+SIGNALS = [signal.SIGINT, signal.SIGKILL]
+
+
+def interrupted(command: list[str], seconds: float, number: int, environment: dict[str, str] | None = None) -> int:
+    """Start a command as a shell would, send a signal to its whole process group after a while: its exit code."""
+    process = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        start_new_session=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, number)
+        return process.wait(120)
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[Instance]:
+    instance = Instance("soak")
+    cluster.down(instance, print)
+    yield instance
+    cluster.down(instance, print)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("seconds", [0.3, 1.5, 4, 8])
+def test_the_lab_goes_on_after_an_interrupted_start(instance: Instance, seconds: float, number: int) -> None:
+    cluster.down(instance, print)
+    interrupted([sys.executable, "-m", "lab", "--instance", instance.name, "up"], seconds, number)
+    cluster.up(instance, False, print)
+    assert [row for row in cluster.status(instance) if row.state != "running"] == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("seconds", [4, 7, 10, 14, 18, 24])
+def test_the_stack_goes_on_after_an_interrupted_up(instance: Instance, seconds: float, number: int) -> None:
+    cluster.up(instance, False, print)
+    dev = Stack(instance, "dev", CHECKOUT / "Pulumi.dev.yaml")
+    deploy = [sys.executable, "-m", "lab", "--instance", instance.name, "deploy", "dev"]
+    interrupted(deploy, seconds, number)
+    done = subprocess.run(deploy, cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert verify(dev).failed() == []
+    dev.pulumi(*DESTROY)
+    assert dev.resources() == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_build_goes_on_after_an_interrupt(tmp_path: Path, number: int) -> None:
+    environment = {**os.environ, "MESHGATE_CACHE": str(tmp_path)}
+    build = [sys.executable, "-m", "tools", "build", "kwok"]
+    interrupted(build, 3, number, environment)
+    started = time.monotonic()
+    subprocess.run(build, cwd=CHECKOUT, env=environment, check=True, capture_output=True)
+    assert [path.name for path in tmp_path.glob("programs/kwok/*/kwok")] == ["kwok"]
+    # A finished build is not begun again.
+    subprocess.run(build, cwd=CHECKOUT, env=environment, check=True, capture_output=True)
+    assert time.monotonic() - started < 600
