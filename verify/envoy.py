@@ -15,8 +15,8 @@ from verify.kube import Kube
 from verify.logs import AccessLogLine, parse
 
 CONTAINER = "istio-proxy"
-LOG_DELAY = 12
-"""Seconds until a line is surely in the log: Envoy writes at latest every 10."""
+LOG_DELAY = 6
+"""Seconds until a line is surely in the log: Envoy writes every second, the kubelet may be busy."""
 
 LOG_PAUSE = 0.5
 
