@@ -64,16 +64,12 @@ class Settings(Model):
 
 
 def stack_config() -> dict[str, Any]:
-    """The running stack's configuration in the namespace `meshgate`, objects and lists parsed.
-
-    Keys whose value is an empty object are left out: that is the default which Pulumi.yaml gives to what is not there.
-    """
+    """The running stack's configuration in the namespace `meshgate`, objects and lists parsed."""
     # pulumi.Config reads key by key; to find keys that nobody knows, all of them are needed.
     values = {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
-    parsed = {
+    return {
         key.removeprefix("meshgate:"): _parsed(value) for key, value in values.items() if key.startswith("meshgate:")
     }
-    return {key: value for key, value in parsed.items() if value != {}}
 
 
 def _parsed(value: Any) -> Any:
@@ -90,6 +86,8 @@ def load(config: Mapping[str, Any]) -> Settings:
     `config` maps the keys below `meshgate:` to plain values. Raises SettingsError with all problems: each section is
     checked on its own, so that a mistake in one does not hide those of another.
     """
+    # Pulumi.yaml gives an empty object to what is not there.
+    config = {key: value for key, value in config.items() if value != {} or key not in Settings.model_fields}
     problems: list[Problem] = []
     try:
         settings = Settings.model_validate(config)

@@ -16,7 +16,7 @@ class Client(Model):
 
     name: DnsLabel
     command: tuple[str, ...] = ()
-    """What is put before `curl`, for example ssh and a host; curl runs here when empty."""
+    """What runs curl there with this machine's files, for example nsenter with a network; empty for this machine."""
 
 
 class VerifySettings(Model):

@@ -29,5 +29,6 @@ def build(settings: Settings, upstream: Upstream) -> contracts.Ingress:
     }
     return contracts.Ingress(
         gateways=pulumi.Output.all(**addresses).apply(lambda values: values),
-        root_certificates=pulumi.Output.all(**ingress.root_certificates).apply(lambda values: values),
+        # Output.all of nothing would be a list.
+        root_certificates=pulumi.Output.all(**ingress.root_certificates).apply(lambda values: values or {}),
     )

@@ -38,12 +38,13 @@ FIRST_ITEM = "Elinor Glasses"
 
 
 def probes(settings: Settings) -> list[Probe]:
-    """The probes for every gateway and host of the settings: by row, within a row in the settings' order."""
+    """The probes for every gateway and host of the settings: by row, within a row by gateway."""
     ingress = settings.ingress
     assert ingress is not None
     every = [
         probe
-        for name, gateway in ingress.gateways.items()
+        # Pulumi hands a mapping on in the order of its keys, whatever the file's was: ids must not depend on it.
+        for name, gateway in sorted(ingress.gateways.items())
         for probe in _gateway([Site(ingress, name, host) for host in gateway.hosts])
     ]
     return sorted(every, key=lambda probe: probe.row)

@@ -22,11 +22,9 @@ CONTRACTS: Mapping[Layer, type[contracts.Contract]] = {
 def read_settings(stack: str) -> Settings:
     """The stack's configuration. Raises VerifyError, or SettingsError with everything that is wrong in it."""
     config: dict[str, dict[str, Any]] = _pulumi("config", "--json", "--show-secrets", "--stack", stack)
-    values = {
-        key.removeprefix("meshgate:"): _value(entry) for key, entry in config.items() if key.startswith("meshgate:")
-    }
-    # An empty object is the default that Pulumi.yaml gives to what is not there.
-    return load({key: value for key, value in values.items() if value != {}})
+    return load(
+        {key.removeprefix("meshgate:"): _value(entry) for key, entry in config.items() if key.startswith("meshgate:")}
+    )
 
 
 def read_contracts(stack: str, settings: Settings) -> dict[Layer, dict[str, Any]]:

@@ -21,50 +21,55 @@ def self_contained(path: str, context: str | None) -> str:
     """
     file = Path(path).expanduser()
     try:
-        config = yaml.safe_load(file.read_text())
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise KubeconfigError(f"{file} cannot be read ({error.strerror})") from None
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeDecodeError):
         raise KubeconfigError(f"{file} is not YAML") from None
     if not isinstance(config, dict) or not config.get("contexts"):
         raise KubeconfigError(f"{file} has no contexts; is it a kubeconfig?")
     name = context or config.get("current-context")
     if not name:
         raise KubeconfigError(f"{file} has no current-context; name one with the key context")
-    chosen = _entry(file, config, "contexts", name)["context"]
-    cluster = _entry(file, config, "clusters", chosen["cluster"])
-    user = _entry(file, config, "users", chosen["user"])
-    for entry, keys in (
-        (cluster["cluster"], ("certificate-authority",)),
-        (user["user"], ("client-certificate", "client-key")),
+    chosen = _entry(file, config, "context", name)
+    cluster = _entry(file, config, "cluster", chosen.get("cluster"))
+    user = _entry(file, config, "user", chosen.get("user"))
+    for entry, key in (
+        (cluster, "certificate-authority"),
+        (user, "client-certificate"),
+        (user, "client-key"),
     ):
-        for key in keys:
-            if key in entry:
-                entry[f"{key}-data"] = _embedded(file, entry.pop(key))
+        if key in entry:
+            entry[f"{key}-data"] = base64.b64encode(_read(file, entry.pop(key))).decode()
+    if "tokenFile" in user:
+        user["token"] = _read(file, user.pop("tokenFile")).decode().strip()
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [cluster],
-            "users": [user],
+            "clusters": [{"name": chosen["cluster"], "cluster": cluster}],
+            "users": [{"name": chosen["user"], "user": user}],
             "contexts": [{"name": name, "context": chosen}],
             "current-context": name,
         }
     )
 
 
-def _entry(file: Path, config: dict[str, Any], kind: str, name: str) -> dict[str, Any]:
-    entries = config.get(kind) or []
+def _entry(file: Path, config: dict[str, Any], kind: str, name: object) -> dict[str, Any]:
+    """What the file says of one context, cluster or user."""
+    entries = [entry for entry in config.get(f"{kind}s") or [] if isinstance(entry, dict)]
     for entry in entries:
-        if entry["name"] == name:
-            return dict(entry)
-    known = ", ".join(sorted(entry["name"] for entry in entries)) or "none"
-    raise KubeconfigError(f"{file} has no '{name}' under {kind} (there are: {known})")
+        if entry.get("name") == name:
+            if not isinstance(entry.get(kind), dict):
+                raise KubeconfigError(f"{file} says nothing of '{name}' under {kind}s; it needs a key {kind}")
+            return dict(entry[kind])
+    known = ", ".join(sorted(str(entry.get("name")) for entry in entries)) or "none"
+    raise KubeconfigError(f"{file} has no '{name}' under {kind}s (there are: {known})")
 
 
-def _embedded(kubeconfig: Path, path: str) -> str:
+def _read(kubeconfig: Path, path: str) -> bytes:
     file = kubeconfig.parent / path
     try:
-        return base64.b64encode(file.read_bytes()).decode()
+        return file.read_bytes()
     except OSError as error:
         raise KubeconfigError(f"{kubeconfig} names {file}, which cannot be read ({error.strerror})") from None

@@ -40,16 +40,20 @@ def preflight(kubeconfig: str, settings: OnpremCluster) -> list[Problem]:
         with connect(config, params) as http:
             answer = http.get("/version")
             answer.raise_for_status()
-            version = answer.json()
+            version = str(answer.json()["major"]), str(answer.json()["minor"])
         nodes = list(Client(config, timeout=httpx2.Timeout(TIMEOUT_SECONDS)).list(Node))
     except (httpx2.HTTPError, ApiError, ConfigError) as error:
         reason = str(error) or type(error).__name__
-        return [Problem(key="kubeconfig", message=f"the API server {server} does not answer as it should: {reason}")]
-    return [
-        *_version(f"{version['major']}.{version['minor'].rstrip('+')}", settings),
-        *_pools(nodes, settings.node_pools),
-        *_addresses(nodes, settings),
-    ]
+    except (ValueError, KeyError, TypeError):
+        reason = "its /version is not that of a Kubernetes API server"
+    else:
+        return [
+            # Some platforms say 34+.
+            *_version(".".join(version).rstrip("+"), settings),
+            *_pools(nodes, settings.node_pools),
+            *_addresses(nodes, settings),
+        ]
+    return [Problem(key="kubeconfig", message=f"the API server {server} does not answer as it should: {reason}")]
 
 
 def _version(found: str, settings: OnpremCluster) -> Iterator[Problem]:

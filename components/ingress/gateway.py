@@ -81,11 +81,12 @@ class IngressGateway(pulumi.ComponentResource):
         )
         for host in args.gateway.hosts:
             kubernetes.apiextensions.CustomResource(
-                f"{name}-{_slug(host.host)}",
+                # With a dot: joined by '-', gateway a with host b-c and gateway a-b with host c would be one name.
+                f"{name}.{host.host}",
                 api_version="networking.istio.io/v1",
                 kind="VirtualService",
                 metadata=kubernetes.meta.v1.ObjectMetaArgs(
-                    name=f"{args.gateway_name}-{_slug(host.host)}", namespace=args.namespace
+                    name=f"{args.gateway_name}.{host.host}", namespace=args.namespace
                 ),
                 spec={
                     "hosts": [host.host],
@@ -144,10 +145,9 @@ def _service(service: LoadBalancerService | NodePortService) -> dict[str, Any]:
 
 
 def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[dict[str, Any]]:
-    slug = _slug(host.host)
     https = {
         "hosts": [host.host],
-        "port": {"number": HTTPS_PORT, "name": f"https-{slug}", "protocol": "HTTPS"},
+        "port": {"number": HTTPS_PORT, "name": f"https-{host.host}", "protocol": "HTTPS"},
         "tls": {
             "mode": host.tls.mode,
             "credentialName": credentials[host.tls.credential],
@@ -156,7 +156,7 @@ def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[d
     }
     http: dict[str, Any] = {
         "hosts": [host.host],
-        "port": {"number": HTTP_PORT, "name": f"http-{slug}", "protocol": "HTTP"},
+        "port": {"number": HTTP_PORT, "name": f"http-{host.host}", "protocol": "HTTP"},
     }
     if host.http == "redirect":
         http["tls"] = {"httpsRedirect": True}
@@ -165,10 +165,6 @@ def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[d
 
 def _destination(host: Host) -> dict[str, Any]:
     return {"host": host.backend.service, "port": {"number": host.backend.port}}
-
-
-def _slug(host: str) -> str:
-    return host.replace(".", "-")
 
 
 def _load_balancer_address(status: Any) -> str:

@@ -148,8 +148,7 @@ def test_a_mistake_is_named_and_no_secret_is_shown(stack: Stack) -> None:
 
     program = stack.directory / "__main__.py"
     program.write_text(
-        "import pulumi_tls as tls\n"
-        "tls.CertRequest('leaf', private_key_pem='-----not a key: s3cret-----')\n"
+        "import pulumi_tls as tls\ntls.CertRequest('leaf', private_key_pem='-----not a key: s3cret-----')\n"
     )
     answer = stack.pulumi("preview")
     assert answer.returncode != 0

@@ -622,9 +622,7 @@ def test_a_failure_never_leads_the_engine_to_print_a_secret(plugin: Plugin) -> N
     assert where == ""
     assert reason.startswith("privateKeyPem ")
     assert "s3cret" not in reason
-    request = CheckRequest(
-        plugin.urn("PrivateKey"), {}, {"algorithm": PropertyValue("s3cret", is_secret=True)}, b""
-    )
+    request = CheckRequest(plugin.urn("PrivateKey"), {}, {"algorithm": PropertyValue("s3cret", is_secret=True)}, b"")
     [failure] = asyncio.run(plugin.provider.check(request)).failures or []
     assert failure.property == ""
 

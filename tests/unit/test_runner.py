@@ -187,9 +187,7 @@ def test_another_config_file(instance: Instance, tmp_path: Path) -> None:
         ("config: {'meshgate:a': {b: [{secure: v1:x}]}, 'meshgate:c': 1}", "meshgate:a is encrypted"),
     ],
 )
-def test_a_config_file_that_cannot_be_used(
-    instance: Instance, tmp_path: Path, content: str | None, words: str
-) -> None:
+def test_a_config_file_that_cannot_be_used(instance: Instance, tmp_path: Path, content: str | None, words: str) -> None:
     source = tmp_path / "Pulumi.bad.yaml"
     if content is not None:
         source.write_text(content)

@@ -608,9 +608,7 @@ def test_stack_config_is_parsed(pulumi_config: dict[str, str]) -> None:
         "meshgate:layers": '["cluster", "mesh"]',
         "meshgate:protect": "false",
         "meshgate:cluster": '{"kind": "onprem", "cidrs": {"pods": "10.1.0.0/16"}}',
-        # The default of Pulumi.yaml for what the stack's own file does not have.
         "meshgate:upstream": "{}",
-        "meshgate:mesh": "{}",
         "kubernetes:context": "other",
         "meshgate-other:name": "other",
     }
@@ -619,7 +617,13 @@ def test_stack_config_is_parsed(pulumi_config: dict[str, str]) -> None:
         "layers": ["cluster", "mesh"],
         "protect": "false",
         "cluster": {"kind": "onprem", "cidrs": {"pods": "10.1.0.0/16"}},
+        "upstream": {},
     }
+
+
+def test_an_empty_object_is_what_pulumi_gives_for_nothing(config: dict[str, Any]) -> None:
+    base = {key: config[key] for key in ("name", "cluster")} | {"layers": ["cluster"]}
+    assert load(base | {"mesh": {}, "ingress": {}, "upstream": {}, "verify": {}}) == load(base)
 
 
 def test_stack_config_from_the_environment(pulumi_config: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def test_every_row_and_gateway_has_its_probes(settings: Settings) -> None:
         *("T6a", "T6b"),
         *(f"T7{letter}" for letter in "abcde"),
     ]
-    denials = {"T1a": "T3a", "T2c": "T6a", "T4d": "T6a", "T4f": "T3d", "T5": "T6a", "T6b": "T6a", "T7d": "T7b"}
+    denials = {"T1g": "T3d", "T2c": "T6a", "T4c": "T6a", "T4b": "T3b", "T5": "T6a", "T6b": "T6a", "T7d": "T7b"}
     for denial, success in denials.items():
         assert probes[denial].pair is probes[success]
 
@@ -226,14 +226,14 @@ def test_gateways_that_keep_their_promises_pass(settings: Settings, tmp_path: Pa
     outcomes = _outcomes(settings, Gateways(), tmp_path)
     assert {name: outcome.observed for name, outcome in outcomes.items() if outcome.ok is not True} == {}
     assert all(outcome.evidence for outcome in outcomes.values())
-    assert outcomes["T3a"].observed == (
+    assert outcomes["T3d"].observed == (
         "200, HTTP/2, TLSv1.3, leaf webapp.istioinaction.io issued by webapp intermediate, first item Elinor Glasses"
     )
     assert outcomes["T5"].evidence == "gateway mutual: counter ssl.fail_verify_no_cert rose by 1"
-    assert outcomes["T1a"].evidence.startswith("gateway simple: [")
+    assert outcomes["T1g"].evidence.startswith("gateway simple: [")
 
 
-SUCCESSES = {"T3a", "T3b", "T3c", "T3d", "T4c", "T6a", "T7a", "T7b"}
+SUCCESSES = {"T3d", "T3c", "T3a", "T3b", "T4e", "T6a", "T7a", "T7b"}
 
 
 @pytest.mark.parametrize(
@@ -242,18 +242,18 @@ SUCCESSES = {"T3a", "T3b", "T3c", "T3d", "T4c", "T6a", "T7a", "T7b"}
         ("any name served", {f"T1{letter}" for letter in "abcdefgh"} | {"T7e"}, "exit 60"),
         ("anything trusted", {f"T2{letter}" for letter in "abcde"} | {"T7c", "T7d"}, ""),
         ("no backend", SUCCESSES, "status is 503, not 200"),
-        ("wrong backend", SUCCESSES | {"T4a"}, "not outbound|80||"),
-        ("no HTTP/2", SUCCESSES - {"T4c"}, "HTTP version is 1.1, not 2"),
-        ("old TLS", SUCCESSES - {"T4c"}, "TLS version is TLSv1.2, not TLSv1.3"),
-        ("no intermediate", SUCCESSES - {"T4c"}, "presented no intermediate"),
-        ("another intermediate", SUCCESSES - {"T4c"}, "is not issued by webapp"),
-        ("empty", SUCCESSES - {"T4c"}, "first item is None, not Elinor Glasses"),
+        ("wrong backend", SUCCESSES | {"T4f"}, "not outbound|80||"),
+        ("no HTTP/2", SUCCESSES - {"T4e"}, "HTTP version is 1.1, not 2"),
+        ("old TLS", SUCCESSES - {"T4e"}, "TLS version is TLSv1.2, not TLSv1.3"),
+        ("no intermediate", SUCCESSES - {"T4e"}, "presented no intermediate"),
+        ("another intermediate", SUCCESSES - {"T4e"}, "is not issued by webapp"),
+        ("empty", SUCCESSES - {"T4e"}, "first item is None, not Elinor Glasses"),
         ("clients not checked", {"T5", "T6b"}, "200"),
         ("no counter rises", {"T5", "T6b"}, "did not rise"),
-        ("no redirect", {"T4b", "T4c"}, ""),
-        ("redirect twice", {"T4c"}, "number of redirects is 2, not 1"),
-        ("redirect to http", {"T4b"}, "Location is ['http://"),
-        ("port 80 open", {"T4d", "T4e", "T4f"}, "status is 200, not 404"),
+        ("no redirect", {"T4d", "T4e"}, ""),
+        ("redirect twice", {"T4e"}, "number of redirects is 2, not 1"),
+        ("redirect to http", {"T4d"}, "Location is ['http://"),
+        ("port 80 open", {"T4c", "T4a", "T4b"}, "status is 200, not 404"),
     ],
 )
 def test_a_broken_promise_fails_its_probes(
@@ -267,15 +267,15 @@ def test_a_broken_promise_fails_its_probes(
 def test_without_log_and_counters_only_what_the_client_decides_passes(settings: Settings, tmp_path: Path) -> None:
     outcomes = _outcomes(settings, Gateways(["no log", "no counter rises"]), tmp_path)
     passed = {name for name, outcome in outcomes.items() if outcome.ok}
-    assert passed == {*(f"T2{letter}" for letter in "abcde"), "T4d", "T7c", "T7d"}
-    assert "the gateway's access log does not have the request" in outcomes["T3a"].observed
-    assert "neither the gateway's access log nor its counter has it" in outcomes["T1a"].observed
+    assert passed == {*(f"T2{letter}" for letter in "abcde"), "T4c", "T7c", "T7d"}
+    assert "the gateway's access log does not have the request" in outcomes["T3d"].observed
+    assert "neither the gateway's access log nor its counter has it" in outcomes["T1g"].observed
 
 
 def test_a_hidden_client_address_proves_less(settings: Settings, tmp_path: Path) -> None:
     outcomes = _outcomes(settings, Gateways(["address hidden"]), tmp_path)
-    assert (outcomes["T1a"].ok, outcomes["T1a"].proven) == (True, False)
-    assert outcomes["T1a"].evidence == "gateway simple: counter no_filter_chain_match rose by 1"
+    assert (outcomes["T1g"].ok, outcomes["T1g"].proven) == (True, False)
+    assert outcomes["T1g"].evidence == "gateway simple: counter no_filter_chain_match rose by 1"
     # The made-up name of this attempt is in the line.
     assert (outcomes["T7e"].ok, outcomes["T7e"].proven) == (True, True)
 
@@ -297,7 +297,7 @@ def test_keys_are_private_files_and_in_no_command_line(settings: Settings, tmp_p
 def test_only_the_contracts_root_is_trusted(settings: Settings, tmp_path: Path) -> None:
     gateways = Gateways()
     asked = _context(settings, gateways, tmp_path)
-    scenarios.probes(settings)["T3a"].attempt(asked)
+    scenarios.probes(settings)["T3d"].attempt(asked)
     (command,) = asked.clients[0].commands  # type: ignore[attr-defined]
     assert "--insecure" not in command
     assert "-k" not in command
@@ -320,7 +320,7 @@ def test_an_existing_certificate_is_checked_by_the_clients_own_cas(dev_config: d
     gateways = Gateways()
     asked = _context(settings, gateways, tmp_path)
     probes = scenarios.probes(settings)
-    outcome = probes["T3a"].attempt(asked)
+    outcome = probes["T3d"].attempt(asked)
     assert "--cacert" not in asked.clients[0].commands[0]  # type: ignore[attr-defined]
     assert outcome.ok is False
     assert "CURL_CA_BUNDLE" in outcome.observed
@@ -334,7 +334,7 @@ def test_settings_newer_than_the_outputs_say_so(settings: Settings, tmp_path: Pa
     del contracts["ingress"]["gateways"]["simple"]
     asked = context(tmp_path, settings, kube=gateways.kube, client=FakeShell(gateways.curl), contracts=contracts)
     with pytest.raises(VerifyError, match=r"ingress_gateways has no 'simple': run `pulumi up`"):
-        scenarios.probes(settings)["T3a"].attempt(asked)
+        scenarios.probes(settings)["T3d"].attempt(asked)
 
 
 def test_a_client_secret_without_key_says_so(settings: Settings, tmp_path: Path) -> None:
