@@ -194,7 +194,7 @@ def found(config: dict[str, Any]) -> dict[str, str]:
         ),
         # Unions
         (("cluster", "kind"), "kind", "cluster.kind", "is 'kind'; it must be 'onprem'"),
-        (("authority", "kind"), GONE, "authority.kind", "is missing"),
+        (("authority",), {"organization": "x"}, "authority.kind", "is missing"),
         (
             (*CREDENTIAL, "kind"),
             "bought",
