@@ -98,7 +98,8 @@ def _sdk_class(token: str) -> tuple[str, str]:
     if package == "pulumi":
         return f"pulumi_{type_name}", "Provider"
     if package != "kubernetes":
-        return ".".join([f"pulumi_{package}", *module.split("/")[0].replace("index", "").split()]), type_name
+        submodule = module.split("/")[0]
+        return f"pulumi_{package}" + ("" if submodule == "index" else f".{submodule}"), type_name
     group, version = module.split("/")
     if "." in group and not group.endswith(".k8s.io") and group != "helm.sh":
         return CUSTOM_RESOURCE

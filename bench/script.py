@@ -16,7 +16,7 @@ from typing import Any
 from bench.state import plain
 
 RELEASE = "kubernetes:helm.sh/v3:Release"
-TIMEOUT = "300s"
+TIMEOUT = ("--timeout", "300s")
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Apply:
         return {"apiVersion": "v1", "kind": "List", "items": list(self.objects)}
 
     def install(self, file: Path) -> list[list[str]]:
+        deployments = [item["metadata"] for item in self.objects if item["kind"] == "Deployment"]
         rollouts = [
-            ["kubectl", "rollout", "status", f"deployment/{item['metadata']['name']}", *_options(item), *TIMEOUT_OPTION]
-            for item in self.objects
-            if item["kind"] == "Deployment"
+            ["kubectl", "rollout", "status", f"deployment/{it['name']}", "--namespace", it["namespace"], *TIMEOUT]
+            for it in deployments
         ]
         return [["kubectl", "apply", "--server-side", "--filename", str(file)], *rollouts]
 
@@ -58,13 +58,10 @@ class Install:
 
     def install(self, file: Path) -> list[list[str]]:
         command = ["helm", "install", self.inputs["name"], self.inputs["chart"], *self.where, "--values", str(file)]
-        return [[*command, "--wait", *TIMEOUT_OPTION]]
+        return [[*command, "--wait", *TIMEOUT]]
 
     def remove(self, file: Path) -> list[str]:
         return ["helm", "uninstall", self.inputs["name"], *self.where, "--wait"]
-
-
-TIMEOUT_OPTION = ("--timeout", TIMEOUT)
 
 
 def steps(resources: Sequence[dict[str, Any]]) -> list[Apply | Install]:
@@ -107,10 +104,6 @@ def write(todo: Sequence[Apply | Install], directory: Path) -> tuple[Path, Path]
 
 def _needs(resource: dict[str, Any], waiting: Iterable[str]) -> bool:
     return not set(resource.get("dependencies", ())).isdisjoint(waiting)
-
-
-def _options(item: dict[str, Any]) -> list[str]:
-    return ["--namespace", item["metadata"]["namespace"]]
 
 
 def _script(file: Path, commands: Iterable[Sequence[str]]) -> Path:

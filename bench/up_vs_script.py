@@ -22,6 +22,15 @@ DESTROY = ("destroy", "--yes", "--skip-preview")
 SPARE_NODES = [node.name for node in NODES if not node.pool.taints][1:]
 """Kept free of pods: with one node left, each run finds the images there and has the same placement."""
 
+MESH = ("--namespace", "istio-system")
+LEFT_BEHIND = (
+    # Helm keeps CRDs, and does not wait for istiod's end.
+    ("delete", "crd", "--selector", "app.kubernetes.io/part-of=istio"),
+    ("wait", "pod", "--for=delete", "--all", *MESH, "--timeout=120s"),
+    # The old istiod's leader locks: the next one would wait half a minute before it hands out the root certificate.
+    ("delete", "configmap,lease", "--all", *MESH),
+)
+
 
 def measure(instance: Instance, rounds: int, say: Say) -> Result:
     """Install and remove both ways in turn, on a cluster that has the layers below."""
@@ -83,7 +92,6 @@ def _config(directory: Path, dev: dict[str, Any], layers: tuple[str, ...], upstr
 
 
 def _fresh(instance: Instance, directory: Path) -> None:
-    """Take away what neither way of removing takes: Helm keeps CRDs, and does not wait for istiod's end."""
-    run(instance, ["kubectl", "delete", "crd", "--selector", "app.kubernetes.io/part-of=istio"], directory)
-    wait = ["kubectl", "wait", "pod", "--for=delete", "--all", "--namespace", "istio-system", "--timeout=120s"]
-    run(instance, wait, directory)
+    """Take away what neither way of removing takes, so that each run installs on a cluster that never had Istio."""
+    for command in LEFT_BEHIND:
+        run(instance, ["kubectl", *command], directory)
