@@ -117,7 +117,9 @@ def graph(resources: list[dict[str, Any]]) -> dict[tuple[str, str], tuple[str, A
             continue
         parent = resource.get("parent", "")
         parent_name = "" if "pulumi:pulumi:Stack::" in parent else parent.rsplit("::", 1)[-1]
-        result[kind, resource["urn"].rsplit("::", 1)[-1]] = (parent_name, _comparable(resource.get("inputs", {})))
+        # What is only read gets inputs at a refresh, from the provider.
+        inputs = {} if resource.get("external") else resource.get("inputs", {})
+        result[kind, resource["urn"].rsplit("::", 1)[-1]] = (parent_name, _comparable(inputs))
     return result
 
 

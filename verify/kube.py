@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -29,6 +30,8 @@ class Kube:
 
     def __init__(self, client: lightkube.Client) -> None:
         self._client = client
+        # msgspec, by which lightkube decodes objects, crashes when two threads are the first to decode a type.
+        self._decoding = threading.Lock()
 
     @classmethod
     def from_kubeconfig(cls, kubeconfig: str) -> Kube:
@@ -41,33 +44,33 @@ class Kube:
 
     def create(self, item: NamespacedResource | GlobalResource) -> None:
         """Create an object, which carries its namespace itself."""
-        with _told(f"create {item}"):
+        with _told(f"create {item}"), self._decoding:
             self._client.create(item)
 
     def namespaces(self, labels: dict[str, str]) -> list[Namespace]:
         """The namespaces with these labels."""
-        with _told("list namespaces"):
+        with _told("list namespaces"), self._decoding:
             return list(self._client.list(Namespace, labels=dict(labels)))
 
     def delete_namespace(self, name: str) -> None:
         """Delete a namespace with all that is in it; it goes away later. Gone already is fine."""
-        with _told(f"delete namespace {name}", missing_ok=True):
+        with _told(f"delete namespace {name}", missing_ok=True), self._decoding:
             self._client.delete(Namespace, name, cascade=CascadeType.BACKGROUND)
 
     def pod(self, namespace: str, name: str) -> Pod:
         """One pod."""
-        with _told(f"get pod {namespace}/{name}"):
+        with _told(f"get pod {namespace}/{name}"), self._decoding:
             return self._client.get(Pod, name, namespace=namespace)
 
     def pods(self, namespace: str, labels: dict[str, str]) -> list[str]:
         """Names of the running pods with these labels."""
-        with _told(f"list pods in {namespace}"):
+        with _told(f"list pods in {namespace}"), self._decoding:
             found = self._client.list(Pod, namespace=namespace, labels=dict(labels))
             return [_name(pod) for pod in found if pod.status is not None and pod.status.phase == "Running"]
 
     def secret(self, namespace: str, name: str) -> dict[str, bytes]:
         """A Secret's data, decoded."""
-        with _told(f"read Secret {namespace}/{name}"):
+        with _told(f"read Secret {namespace}/{name}"), self._decoding:
             data = self._client.get(Secret, name, namespace=namespace).data
         return {key: base64.b64decode(value) for key, value in (data or {}).items()}
 

@@ -42,5 +42,5 @@ def verify(stack: Stack, *arguments: str) -> Outcomes:
         text=True,
     )
     if done.returncode not in (0, 1):
-        raise AssertionError(f"{' '.join(command)}:\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(f"exit {done.returncode} of {' '.join(command)}:\n{done.stdout}\n{done.stderr}")
     return Outcomes(done.returncode, {probe["id"]: probe for probe in json.loads(done.stdout)["probes"]})
