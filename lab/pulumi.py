@@ -73,6 +73,7 @@ def environment(instance: Instance) -> dict[str, str]:
         "HELM_CONFIG_HOME": str(home / "helm" / "config"),
         "HELM_DATA_HOME": str(home / "helm" / "data"),
         "KUBECONFIG": str(instance.kubeconfig),
+        "KUBECACHEDIR": str(home / "kube" / "cache"),
         "MESHGATE_LAB": instance.name,
         "MESHGATE_LAB_DIR": str(base_directory()),
     }

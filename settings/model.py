@@ -61,7 +61,7 @@ Quantity = Annotated[
 class Model(BaseModel):
     """A section of the settings: camelCase keys in YAML, unknown keys refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel)
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, defer_build=True)
 
     def problems(self) -> Iterator[Problem]:
         """What is wrong between the values of this section although each alone is right."""
