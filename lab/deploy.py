@@ -37,7 +37,10 @@ def recover(instance: Instance, stack: str) -> None:
     if not file.exists():
         return
     directory = runner.project(instance)
-    if any(_dead_locks(instance, stack)):
+    locks = list((file.parents[2] / "locks").glob(f"**/{stack}/*.json"))
+    if any(_alive(instance, lock) for lock in locks):
+        return  # the next pulumi says who holds the lock
+    if locks:
         print(f"an earlier pulumi was killed: unlocking stack {stack}", file=sys.stderr)
         runner.execute(instance, ["pulumi", "cancel", "--yes", "--stack", stack], directory)
     begun = list(_begun(file))
@@ -49,12 +52,11 @@ def recover(instance: Instance, stack: str) -> None:
         runner.execute(instance, refresh, directory)
 
 
-def _dead_locks(instance: Instance, stack: str) -> Iterator[Path]:
-    for lock in (runner.state_file(instance, stack).parents[2] / "locks").glob(f"**/{stack}/*.json"):
-        # The pid is one inside the machine, where another program may have it by now.
-        owner = ["grep", "--quiet", "pulumi", f"/proc/{json.loads(lock.read_text())['pid']}/cmdline"]
-        if subprocess.run(runner.command(instance, owner, Path("/")), capture_output=True).returncode != 0:
-            yield lock
+def _alive(instance: Instance, lock: Path) -> bool:
+    """Whether the pulumi that holds a lock still runs."""
+    # The pid is one inside the machine, where another program may have it by now.
+    owner = ["grep", "--quiet", "pulumi", f"/proc/{json.loads(lock.read_text())['pid']}/cmdline"]
+    return subprocess.run(runner.command(instance, owner, Path("/")), capture_output=True).returncode == 0
 
 
 def _begun(state: Path) -> Iterator[str]:

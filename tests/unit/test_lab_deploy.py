@@ -1,0 +1,101 @@
+"""What is cleaned up before `pulumi up` after one that was killed, and that nothing is touched otherwise."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import deploy
+from lab.instance import Instance
+
+STATE = Path("state/.pulumi/stacks/meshgate/dev.json")
+LOCK = Path("state/.pulumi/locks/organization/meshgate/dev/one.json")
+RELEASES = [{"name": "istiod-1-31-1", "namespace": "istio-system"}]
+
+
+class Lab:
+    """Stands for the machine `control`: keeps what is run there."""
+
+    def __init__(self, directory: Path, pulumi_lives: bool) -> None:
+        self.directory = directory
+        self.pulumi_lives = pulumi_lives
+        self.ran: list[str] = []
+
+    def run(self, command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        line = " ".join(command)
+        if command[0] == "grep":
+            return subprocess.CompletedProcess(command, 0 if self.pulumi_lives else 2)
+        self.ran.append(line)
+        return subprocess.CompletedProcess(command, 0, stdout=json.dumps(RELEASES))
+
+    def write(self, path: Path, content: object) -> None:
+        file = self.directory / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    lab = Lab(tmp_path, pulumi_lives=False)
+    monkeypatch.setattr("lab.pulumi.state_file", lambda *_: tmp_path / STATE)
+    monkeypatch.setattr("lab.pulumi.project", lambda _: tmp_path)
+    monkeypatch.setattr("lab.pulumi.environment", lambda _: {})
+    monkeypatch.setattr("lab.pulumi.command", lambda _, program, *rest: program)
+    monkeypatch.setattr("lab.pulumi.execute", lambda _, program, *rest: lab.run(program).returncode)
+    monkeypatch.setattr("subprocess.run", lab.run)
+    return lab
+
+
+def state(*begun: str) -> dict[str, Any]:
+    operations = [{"type": "creating", "resource": {"urn": f"urn:pulumi:dev::meshgate::a$b::{name}"}} for name in begun]
+    return {"checkpoint": {"latest": {"resources": [], "pending_operations": operations}}}
+
+
+def test_the_first_deployment_finds_nothing(lab: Lab) -> None:
+    deploy.recover(Instance("dev"), "dev")
+    assert lab.ran == []
+
+
+def test_nothing_happens_after_a_run_that_ended(lab: Lab) -> None:
+    lab.write(STATE, state())
+    deploy.recover(Instance("dev"), "dev")
+    assert lab.ran == []
+
+
+def test_a_killed_run_is_unlocked(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.write(STATE, state())
+    lab.write(LOCK, {"pid": 497})
+    deploy.recover(Instance("dev"), "dev")
+    assert lab.ran == ["pulumi cancel --yes --stack dev"]
+    assert "an earlier pulumi was killed: unlocking stack dev" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_is_left_alone(lab: Lab) -> None:
+    lab.pulumi_lives = True
+    lab.write(STATE, state("dev-mesh-istiod"))
+    lab.write(LOCK, {"pid": 497})
+    deploy.recover(Instance("dev"), "dev")
+    assert lab.ran == []
+
+
+def test_another_stacks_lock_is_left_alone(lab: Lab) -> None:
+    lab.write(STATE, state())
+    lab.write(LOCK.parent.with_name("other") / "one.json", {"pid": 497})
+    deploy.recover(Instance("dev"), "dev")
+    assert lab.ran == []
+
+
+def test_what_was_begun_is_cleaned_up(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.write(STATE, state("dev-mesh-istiod"))
+    deploy.recover(Instance("dev"), "dev")
+    assert lab.ran == [
+        "helm list --all-namespaces --pending --output json",
+        "helm uninstall istiod-1-31-1 --namespace istio-system --wait",
+        "pulumi refresh --yes --skip-preview --clear-pending-creates --stack dev",
+    ]
+    assert "killed at dev-mesh-istiod" in capsys.readouterr().err
