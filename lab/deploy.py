@@ -47,7 +47,9 @@ def recover(instance: Instance, stack: str) -> None:
     if begun:
         print(f"an earlier pulumi was killed at {', '.join(begun)}: cleaning up", file=sys.stderr)
         for release in json.loads(_helm(instance, "list", "--all-namespaces", "--pending", "--output", "json")):
-            _helm(instance, "uninstall", release["name"], "--namespace", release["namespace"], "--wait")
+            # What was there before an upgrade stays there; a first installation is done again.
+            undo = "uninstall" if release["status"] == "pending-install" else "rollback"
+            _helm(instance, undo, release["name"], "--namespace", release["namespace"], "--wait")
         refresh = ["pulumi", "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack]
         runner.execute(instance, refresh, directory)
 

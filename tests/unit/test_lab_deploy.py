@@ -15,7 +15,10 @@ from lab.instance import Instance
 
 STATE = Path("state/.pulumi/stacks/meshgate/dev.json")
 LOCK = Path("state/.pulumi/locks/organization/meshgate/dev/one.json")
-RELEASES = [{"name": "istiod-1-31-1", "namespace": "istio-system"}]
+RELEASES = [
+    {"name": "istiod-1-31-1", "namespace": "istio-system", "status": "pending-install"},
+    {"name": "simple", "namespace": "istio-ingress", "status": "pending-upgrade"},
+]
 
 
 class Lab:
@@ -96,6 +99,7 @@ def test_what_was_begun_is_cleaned_up(lab: Lab, capsys: pytest.CaptureFixture[st
     assert lab.ran == [
         "helm list --all-namespaces --pending --output json",
         "helm uninstall istiod-1-31-1 --namespace istio-system --wait",
+        "helm rollback simple --namespace istio-ingress --wait",
         "pulumi refresh --yes --skip-preview --clear-pending-creates --stack dev",
     ]
     assert "killed at dev-mesh-istiod" in capsys.readouterr().err
