@@ -50,7 +50,11 @@ def test_second_up_changes_nothing(dev: Stack) -> None:
 
 
 def test_probes_leave_nothing_behind(outcomes: Outcomes, lab: Instance) -> None:
-    assert "meshgate-verify" not in kubectl(lab, "get", "namespaces", "-o", "name")
+    # The namespace's deletion has begun when verify ends; its pods take a moment to go.
+    left = [name for name in kubectl(lab, "get", "namespaces", "-o", "name").split() if "meshgate-verify" in name]
+    for name in left:
+        kubectl(lab, "wait", "--for=delete", name, "--timeout=60s")
+    assert "meshgate-verify" not in kubectl(lab, "get", "pods", "--all-namespaces", "--no-headers")
 
 
 def test_a_promise_that_is_broken_is_found(dev: Stack, lab: Instance) -> None:
