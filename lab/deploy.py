@@ -1,7 +1,7 @@
 """`python -m lab deploy STACK`: `pulumi up` that also goes on after one that was killed.
 
-A killed Pulumi leaves its lock, and the operations that it had begun. Helm leaves releases which are "pending" for
-ever: Helm refuses to install over them, and Pulumi does not know them.
+A killed Pulumi leaves its lock, and the operations that it had begun. Of Helm's releases among them Pulumi does not know
+whether they are there, and Helm refuses to install over one that is.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lab import pulumi as runner
 from lab.instance import Instance
 
+RELEASE = "kubernetes:helm.sh/v3:Release"
 UP = ("up", "--yes", "--skip-preview")
 
 
@@ -43,15 +44,26 @@ def recover(instance: Instance, stack: str) -> None:
     if locks:
         print(f"an earlier pulumi was killed: unlocking stack {stack}", file=sys.stderr)
         runner.execute(instance, ["pulumi", "cancel", "--yes", "--stack", stack], directory)
-    begun = list(_begun(file))
+    begun = _begun(file)
     if begun:
-        print(f"an earlier pulumi was killed at {', '.join(begun)}: cleaning up", file=sys.stderr)
-        for release in json.loads(_helm(instance, "list", "--all-namespaces", "--pending", "--output", "json")):
-            # What was there before an upgrade stays there; a first installation is done again.
-            undo = "uninstall" if release["status"] == "pending-install" else "rollback"
-            _helm(instance, undo, release["name"], "--namespace", release["namespace"], "--wait")
+        names = ", ".join(operation["resource"]["urn"].rsplit("::", 1)[-1] for operation in begun)
+        print(f"an earlier pulumi was killed at {names}: cleaning up", file=sys.stderr)
+        for operation in begun:
+            if operation["resource"]["type"] == RELEASE:
+                _undo(instance, operation["type"], operation["resource"]["inputs"])
         refresh = ["pulumi", "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack]
         runner.execute(instance, refresh, directory)
+
+
+def _undo(instance: Instance, begun: str, release: Mapping[str, str]) -> None:
+    """Take a release that was being made away, whatever became of it; take back a change that Helm had begun."""
+    where = ("--namespace", release["namespace"])
+    if begun == "creating":
+        _helm(instance, "uninstall", release["name"], *where, "--ignore-not-found", "--wait")
+    elif release["name"] in [
+        it["name"] for it in json.loads(_helm(instance, "list", "--pending", *where, "-o", "json"))
+    ]:
+        _helm(instance, "rollback", release["name"], *where, "--wait")
 
 
 def _alive(instance: Instance, lock: Path) -> bool:
@@ -61,11 +73,10 @@ def _alive(instance: Instance, lock: Path) -> bool:
     return subprocess.run(runner.command(instance, owner, Path("/")), capture_output=True).returncode == 0
 
 
-def _begun(state: Path) -> Iterator[str]:
-    """Names of the resources that an operation was begun for and not ended."""
+def _begun(state: Path) -> list[dict[str, Any]]:
+    """The operations that were begun and not ended."""
     latest: dict[str, Any] = json.loads(state.read_text())["checkpoint"]["latest"] or {}
-    for operation in latest.get("pending_operations") or []:
-        yield operation["resource"]["urn"].rsplit("::", 1)[-1]
+    return latest.get("pending_operations") or []
 
 
 def _helm(instance: Instance, *arguments: str) -> str:
