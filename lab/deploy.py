@@ -1,7 +1,7 @@
 """`python -m lab deploy STACK`: `pulumi up` that also goes on after one that was killed.
 
-A killed Pulumi leaves its lock, and the operations that it had begun. Of Helm's releases among them Pulumi does not know
-whether they are there, and Helm refuses to install over one that is.
+A killed Pulumi leaves its lock, and the operations that it had begun. Of Helm's releases among them Pulumi does not
+know whether they are there, and Helm refuses to install over one that is.
 """
 
 from __future__ import annotations
