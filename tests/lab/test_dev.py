@@ -87,8 +87,8 @@ def test_t8_a_new_certificate_without_a_failed_request(dev: Stack, lab: Instance
 def test_a_promise_that_is_broken_is_found(dev: Stack, lab: Instance) -> None:
     """Somebody weakens the mesh by hand: the probe falls short, and the next refreshed `pulumi up` mends it.
 
-    The last test of the module: for 45 seconds after each change of mutual TLS the sidecars drain connections, and close
-    the rest at the end, which must not be taken for a request that failed of another change.
+    The last test of the module: for 45 seconds after each change of mutual TLS the sidecars drain connections, and
+    close the rest at the end, which must not be taken for a request that failed of another change.
     """
     weaker = json.dumps({"spec": {"mtls": {"mode": "PERMISSIVE"}}})
     kubectl(lab, "patch", "peerauthentication", "default", "-n", "istio-system", "--type=merge", "-p", weaker)
