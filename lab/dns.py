@@ -1,11 +1,22 @@
-"""The lab's resolver: CoreDNS in the control machine, for the cluster's names and for those of the lab's internet."""
+"""The lab's resolver: CoreDNS in the control machine, for the cluster's names, the lab's internet and Google's APIs."""
 
 from lab import pki
 from lab.files import write
 from lab.instance import Instance
 from lab.programs import pinned
 from lab.service import Service
-from lab.topology import CLUSTER_DOMAIN, CONTROL, CONTROL_PLANE, SERVERS
+from lab.topology import (
+    CLUSTER_DOMAIN,
+    CONTROL,
+    CONTROL_PLANE,
+    METADATA_ADDRESS,
+    METADATA_SERVER,
+    MUTUAL_ADDRESS,
+    MUTUAL_SERVER,
+    PRIVATE_APIS,
+    RESTRICTED_APIS,
+    SERVERS,
+)
 
 USER = "coredns"
 
@@ -41,6 +52,20 @@ def render_corefile(kubeconfig: str, zone: str) -> str:
 
 
 def render_zone() -> str:
-    """The names of the lab's internet as a zone file."""
-    records = "".join(f"{name}. IN A {address}\n" for name, address in SERVERS.items())
-    return f"$TTL 5\n. IN SOA ns.lab. lab. 1 60 60 60 5\n. IN NS ns.lab.\n{records}"
+    """The names outside the cluster as a zone file: the lab's internet, and those of GKE's private DNS zones."""
+    addresses = {
+        **{name: (address,) for name, address in SERVERS.items()},
+        MUTUAL_SERVER: (MUTUAL_ADDRESS,),
+        METADATA_SERVER: (METADATA_ADDRESS,),
+        "private.googleapis.com": tuple(PRIVATE_APIS),
+        "restricted.googleapis.com": tuple(RESTRICTED_APIS),
+    }
+    records = [f"{name}. IN A {address}" for name, given in addresses.items() for address in given]
+    lines = [
+        "$TTL 5",
+        ". IN SOA ns.lab. lab. 1 60 60 60 5",
+        ". IN NS ns.lab.",
+        *records,
+        "*.googleapis.com. IN CNAME private.googleapis.com.",
+    ]
+    return "".join(f"{line}\n" for line in lines)

@@ -35,6 +35,16 @@ RULES = (
     Rule("nodes-to-control", "nodes", "control", "accept", "API server, DNS, registry"),
     Rule("control-to-nodes", "control", "nodes", "accept", "kubelets, webhooks, people at a shell"),
     Rule("control-to-internet", "control", "internet", "accept", "people at a shell"),
+    Rule("nodes-to-google", "nodes", "google", "accept", "Google's APIs and the metadata server"),
+    Rule("control-to-google", "control", "google", "accept", "people at a shell"),
+    Rule(
+        "google-to-control",
+        "google",
+        "control",
+        "accept",
+        "the metadata server asks whose an address is",
+        "tcp dport 6443",
+    ),
     Rule("internet-to-internet", "internet", "internet", "accept", "not ours to forbid"),
     Rule(
         "internet-to-dns",

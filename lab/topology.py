@@ -1,7 +1,7 @@
 """What the lab consists of: machines, node pools and addresses. Data only; every instance has the same.
 
 The addresses exist inside the lab's network namespaces alone. The ranges are those of the GKE document (nodes, pods,
-services, control plane); the "internet" uses the documentation ranges of RFC 5737.
+services, control plane, Google's APIs); the "internet" uses the documentation ranges of RFC 5737.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +13,11 @@ SERVICES_RANGE = IPv4Network("10.2.0.0/20")
 CONTROL_PLANE_RANGE = IPv4Network("10.5.0.0/28")
 SERVERS_RANGE = IPv4Network("198.51.100.0/24")
 CLIENTS_RANGE = IPv4Network("203.0.113.0/24")
+GOOGLE_RANGE = IPv4Network("199.36.153.0/24")
+RESTRICTED_APIS = IPv4Network("199.36.153.4/30")
+"""restricted.googleapis.com: Google's APIs, those alone that VPC Service Controls know."""
+PRIVATE_APIS = IPv4Network("199.36.153.8/30")
+"""private.googleapis.com: Google's APIs by Private Google Access."""
 
 KUBERNETES_SERVICE = IPv4Address("10.2.0.1")
 DNS_SERVICE = IPv4Address("10.2.0.10")
@@ -27,7 +32,11 @@ API_PORT = 6443
 REGISTRY_PORT = 5000
 
 SERVERS = {"httpbin.org": IPv4Address("198.51.100.10"), "example.com": IPv4Address("198.51.100.20")}
-"""The web servers of the lab's internet."""
+"""The web servers of the lab's internet that serve anybody."""
+MUTUAL_SERVER, MUTUAL_ADDRESS = "mutual.example.com", IPv4Address("198.51.100.30")
+"""The one that demands a client certificate."""
+METADATA_SERVER, METADATA_ADDRESS = "metadata.google.internal", IPv4Address("169.254.169.254")
+"""The GKE metadata server. On GKE each node answers for it, in the lab one machine does."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ NODES = _nodes()
 ROUTER = "router"
 CONTROL = "control"
 INTERNET = "internet"
+GOOGLE = "google"
 CLIENTS = {"client-a": IPv4Address("203.0.113.10"), "client-b": IPv4Address("203.0.113.20")}
 
 LINKS = (
@@ -94,7 +104,8 @@ LINKS = (
         Link(node.name, NODES_RANGE[1], (node.address,), (node.pods, *((SERVICES_RANGE,) if node is NODES[0] else ())))
         for node in NODES
     ),
-    Link(INTERNET, SERVERS_RANGE[1], tuple(SERVERS.values())),
+    Link(INTERNET, SERVERS_RANGE[1], (*SERVERS.values(), MUTUAL_ADDRESS)),
+    Link(GOOGLE, GOOGLE_RANGE[1], (*PRIVATE_APIS, *RESTRICTED_APIS, METADATA_ADDRESS)),
     # 203.0.113.1 stays free: a document uses it for a client of its own.
     *(Link(name, CLIENTS_RANGE[254], (address,)) for name, address in CLIENTS.items()),
 )
@@ -106,5 +117,6 @@ ZONES = {
     "nodes": tuple(node.name for node in NODES),
     "control": (CONTROL,),
     "internet": (INTERNET, *CLIENTS),
+    "google": (GOOGLE,),
 }
 """Names for sets of machines, for the router's rules."""

@@ -66,6 +66,16 @@ def test_resolver_knows_the_internet_and_nothing_else() -> None:
     assert corefile.index("kubernetes cluster.local") < corefile.index('file "/z" .')
     zone = dns.render_zone()
     assert all(f"{name}. IN A {address}\n" in zone for name, address in SERVERS.items())
+    assert "mutual.example.com. IN A 198.51.100.30\n" in zone
+
+
+def test_resolver_has_the_private_zone_of_googles_apis() -> None:
+    zone = dns.render_zone()
+    assert "*.googleapis.com. IN CNAME private.googleapis.com.\n" in zone
+    assert all(f"private.googleapis.com. IN A 199.36.153.{n}\n" in zone for n in (8, 9, 10, 11))
+    assert all(f"restricted.googleapis.com. IN A 199.36.153.{n}\n" in zone for n in (4, 5, 6, 7))
+    assert zone.count("googleapis.com. IN A ") == 8
+    assert "metadata.google.internal. IN A 169.254.169.254\n" in zone
 
 
 def test_containerd_configuration() -> None:

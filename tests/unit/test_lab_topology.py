@@ -19,6 +19,7 @@ RANGES = (
     topology.CONTROL_PLANE_RANGE,
     topology.SERVERS_RANGE,
     topology.CLIENTS_RANGE,
+    topology.GOOGLE_RANGE,
 )
 
 
@@ -61,7 +62,17 @@ def test_addresses_lie_in_their_ranges() -> None:
     assert all(node.address in topology.NODES_RANGE and node.pods.subnet_of(topology.PODS_RANGE) for node in NODES)
     assert topology.CONTROL_PLANE in topology.CONTROL_PLANE_RANGE
     assert {topology.DNS_SERVICE, topology.KUBERNETES_SERVICE} < set(topology.SERVICES_RANGE.hosts())
-    assert set(topology.SERVERS.values()) < set(topology.SERVERS_RANGE.hosts())
+    assert {*topology.SERVERS.values(), topology.MUTUAL_ADDRESS} < set(topology.SERVERS_RANGE.hosts())
+    assert topology.PRIVATE_APIS.subnet_of(topology.GOOGLE_RANGE)
+    assert topology.RESTRICTED_APIS.subnet_of(topology.GOOGLE_RANGE)
+
+
+def test_google_has_the_documented_addresses() -> None:
+    (link,) = [link for link in LINKS if link.machine == topology.GOOGLE]
+    assert [str(address) for address in link.addresses] == [
+        *(f"199.36.153.{n}" for n in (8, 9, 10, 11, 4, 5, 6, 7)),
+        "169.254.169.254",
+    ]
 
 
 def test_each_machine_is_in_one_zone_besides_nodes() -> None:
