@@ -183,7 +183,7 @@ def kubectl(instance: Instance, arguments: Sequence[str], text: str = "") -> "su
 def manifests() -> str:
     """What the lab puts into its cluster."""
     template = (Path(__file__).parent / "manifests.yaml").read_text()
-    return string.Template(template).substitute(DNS_SERVICE=topology.DNS_SERVICE, CONTROL_PLANE=topology.CONTROL_PLANE)
+    return string.Template(template).substitute(DNS_SERVICE=topology.DNS_SERVICE, RESOLVER=topology.RESOLVER)
 
 
 def require_root() -> None:

@@ -14,6 +14,7 @@ from lab.topology import (
     MUTUAL_ADDRESS,
     MUTUAL_SERVER,
     PRIVATE_APIS,
+    RESOLVER,
     RESTRICTED_APIS,
     SERVERS,
 )
@@ -39,7 +40,7 @@ def resolv_conf(instance: Instance) -> str:
 def render_corefile(kubeconfig: str, zone: str) -> str:
     """CoreDNS's configuration. The zone of the lab's internet is the root: a name in neither is NXDOMAIN at once."""
     return f""".:53 {{
-    bind {CONTROL_PLANE}
+    bind {CONTROL_PLANE} {RESOLVER}
     errors
     ready 127.0.0.1:8181
     kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{

@@ -22,6 +22,8 @@ PRIVATE_APIS = IPv4Network("199.36.153.8/30")
 KUBERNETES_SERVICE = IPv4Address("10.2.0.1")
 DNS_SERVICE = IPv4Address("10.2.0.10")
 CONTROL_PLANE = IPv4Address("10.5.0.2")
+RESOLVER = IPv4Address("10.5.0.3")
+"""CoreDNS as the pods reach it: an address of its own, so that a NetworkPolicy may open it and not the API server."""
 NAT = IPv4Address("203.0.113.2")
 """The address that the internet sees when the cluster calls it."""
 LOAD_BALANCER_FIRST = IPv4Address("203.0.113.100")
@@ -99,7 +101,7 @@ CLIENTS = {"client-a": IPv4Address("203.0.113.10"), "client-b": IPv4Address("203
 LINKS = (
     # The kubelets' and kube-proxies' way to Services is their own rules. The control machine has none: its way
     # to a Service, for a person at a shell there, leads through the first node. (The API server does not need it.)
-    Link(CONTROL, CONTROL_PLANE_RANGE[1], (CONTROL_PLANE,)),
+    Link(CONTROL, CONTROL_PLANE_RANGE[1], (CONTROL_PLANE, RESOLVER)),
     *(
         Link(node.name, NODES_RANGE[1], (node.address,), (node.pods, *((SERVICES_RANGE,) if node is NODES[0] else ())))
         for node in NODES

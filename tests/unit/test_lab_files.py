@@ -104,7 +104,7 @@ def test_manifests_are_complete() -> None:
     service = next(it for it in documents if it["kind"] == "Service")
     endpoints = next(it for it in documents if it["kind"] == "EndpointSlice")
     assert service["spec"]["clusterIP"] == "10.2.0.10"
-    assert endpoints["endpoints"][0]["addresses"] == ["10.5.0.2"]
+    assert endpoints["endpoints"][0]["addresses"] == ["10.5.0.3"]
     assert {port["name"] for port in service["spec"]["ports"]} == {port["name"] for port in endpoints["ports"]}
 
 
