@@ -12,31 +12,61 @@ from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import pulumi.runtime.config
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from settings.authority import AuthoritySettings
-from settings.cluster import ClusterSettings
+from settings.cluster import ClusterSettings, OnpremCluster
+from settings.egress import EgressSettings
 from settings.errors import SettingsError, from_validation
+from settings.gateway_pool import GatewayPoolSettings
+from settings.gcp import GcpSettings
 from settings.ingress import IngressSettings
-from settings.mesh import IstioSettings, MeshSettings
+from settings.mesh import IstioSettings, ManagedMesh, MeshSettings
 from settings.model import Model, Problem, matching
+from settings.network import NetworkSettings
+from settings.teams import TeamsSettings
 from settings.verify import VerifySettings
+from settings.workload_identity import WorkloadIdentitySettings
 
 __all__ = ["REQUIRES", "Layer", "Problem", "Settings", "SettingsError", "load", "stack_config"]
 
-Layer = Literal["cluster", "authority", "mesh", "ingress"]
+Layer = Literal[
+    "network",
+    "cluster",
+    "gateway_pool",
+    "authority",
+    "mesh",
+    "egress",
+    "teams",
+    "workload_identity",
+    "ingress",
+]
+"""The layers in the order in which they are built."""
 
-REQUIRES: Mapping[Layer, tuple[Layer, ...]] = {
-    "cluster": (),
-    "authority": ("cluster",),
-    "mesh": ("cluster", "authority"),
-    "ingress": ("cluster", "mesh"),
+REQUIRES: Mapping[tuple[Layer, str], tuple[Layer, ...]] = {
+    ("network", "gke"): (),
+    ("cluster", "onprem"): (),
+    ("cluster", "gke"): ("network",),
+    ("gateway_pool", "onprem"): ("cluster",),
+    ("gateway_pool", "gke"): ("network", "cluster"),
+    ("authority", "self-signed"): ("cluster",),
+    ("mesh", ""): ("cluster", "authority"),
+    ("mesh", "istiod"): ("cluster", "authority"),
+    ("mesh", "managed"): ("cluster",),
+    ("egress", ""): ("cluster", "gateway_pool", "mesh"),
+    ("teams", ""): ("cluster", "mesh", "egress"),
+    ("workload_identity", "gke"): ("cluster", "teams"),
+    ("workload_identity", "existing"): ("cluster", "teams"),
+    ("ingress", ""): ("cluster", "mesh"),
 }
-"""The layers whose contracts a layer reads, in the order in which layers are built."""
+"""The layers whose contracts a layer reads, by the layer and its kind."""
 
 
 class Settings(Model):
     """Everything that one stack is configured with."""
+
+    # A section's key is its layer's name, as it stands in `layers`.
+    model_config = ConfigDict(alias_generator=None)
 
     name: Annotated[
         str,
@@ -53,12 +83,19 @@ class Settings(Model):
     """For each further layer that is needed: the stack that holds it, as StackReference takes it."""
 
     protect: bool = True
-    """Whether the CA's keys and certificates are protected from deletion."""
+    """Whether what must not be lost is protected from deletion: the network and its zones, the cluster, buckets, and
+    the CA's keys and certificates."""
 
+    gcp: GcpSettings | None = None
     istio: IstioSettings = IstioSettings()
+    network: NetworkSettings | None = None
     cluster: ClusterSettings | None = None
+    gateway_pool: GatewayPoolSettings | None = None
     authority: AuthoritySettings | None = None
     mesh: MeshSettings | None = None
+    egress: EgressSettings | None = None
+    teams: TeamsSettings | None = None
+    workload_identity: WorkloadIdentitySettings | None = None
     ingress: IngressSettings | None = None
     verify: VerifySettings = VerifySettings()
 
@@ -105,34 +142,82 @@ def load(config: Mapping[str, Any]) -> Settings:
         if isinstance(value, Model):
             problems.extend(problem.below(name) for problem in value.problems())
     if "layers" in good and ("upstream" in good or "upstream" not in config):
-        problems.extend(_layering(good["layers"], good.get("upstream", {}), config))
+        problems.extend(_layering(good, config))
+    problems.extend(_platform(good, config))
     problems.extend(_namespaces(good))
     if problems:
         raise SettingsError(problems)
     return settings
 
 
+def _platform(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
+    """What the kinds of several layers mean for each other."""
+    if "gcp" not in config:
+        for layer in get_args(Layer):
+            if getattr(good.get(layer), "kind", None) in ("gke", "managed"):
+                yield Problem(key="gcp", message=f"is missing; {layer} is in Google Cloud: give its project and region")
+                break
+    mesh = good.get("mesh")
+    if isinstance(mesh, ManagedMesh):
+        if "authority" in good.get("layers", ()):
+            yield Problem(
+                key="authority",
+                message="has no use: the managed mesh has a CA of its own; take it out, or use istiod",
+            )
+        istio: IstioSettings | None = good.get("istio")
+        if istio and istio.values:
+            yield Problem(
+                key="istio.values", message="are those of istiod's chart; the managed mesh takes none, take them out"
+            )
+        if isinstance(good.get("cluster"), OnpremCluster):
+            yield Problem(key="mesh.kind", message="is managed, which only a cluster of the kind gke has; use istiod")
+
+
 def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:
-    authority: AuthoritySettings | None = good.get("authority")
-    ingress: IngressSettings | None = good.get("ingress")
-    made = [("authority.namespace", authority.namespace)] if authority else []
+    made: list[tuple[str, str]] = []
+    mesh, egress, teams, ingress = (good.get(layer) for layer in ("mesh", "egress", "teams", "ingress"))
+    if authority := good.get("authority"):
+        made.append(("authority.namespace", authority.namespace))
+    if isinstance(mesh, ManagedMesh):
+        made.append(("mesh.namespace", mesh.namespace))
+    if egress:
+        made.append(("egress.namespace", egress.namespace))
+    for index, team in enumerate(teams.teams if teams else ()):
+        made.extend((f"teams.teams[{index}].namespaces", namespace) for namespace in team.namespaces)
     if ingress:
         made.append(("ingress.namespace", ingress.namespace))
     if ingress and ingress.coolstore:
         made.append(("ingress.coolstore.namespace", ingress.coolstore.namespace))
-    for index, (key, namespace) in enumerate(made):
-        for other, taken in made[:index]:
-            if namespace == taken:
-                yield Problem(key=key, message=f"'{namespace}' is {other} too; each needs a namespace of its own")
+    taken: dict[str, str] = {}
+    for key, namespace in made:
+        # Two namespaces of one key are the teams' own matter: they say it themselves.
+        if (other := taken.setdefault(namespace, key)) != key and not (
+            other.startswith("teams.") and key.startswith("teams.")
+        ):
+            yield Problem(key=key, message=f"'{namespace}' is {other} too; each needs a namespace of its own")
+    identity = good.get("workload_identity")
+    if teams and identity:
+        owned = {namespace for team in teams.teams for namespace in team.namespaces}
+        for index, workload in enumerate(identity.workloads):
+            if workload.namespace not in owned:
+                yield Problem(
+                    key=f"workload_identity.workloads[{index}].namespace",
+                    message=f"'{workload.namespace}' is no team's namespace (there are: {', '.join(sorted(owned))})",
+                )
 
 
-def _layering(layers: tuple[Layer, ...], upstream: Mapping[Layer, str], config: Mapping[str, Any]) -> Iterator[Problem]:
+def _layering(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
+    layers: tuple[Layer, ...] = good["layers"]
+    upstream: Mapping[Layer, str] = good.get("upstream", {})
     for index, layer in enumerate(layers):
         if layer in layers[:index]:
             yield Problem(key="layers", message=f"'{layer}' is there twice")
         if layer not in config:
             yield Problem(key=layer, message=f"is missing; layers has '{layer}', which is configured here")
-    needed = {upper: layer for layer in layers for upper in REQUIRES[layer] if upper not in layers}
+    requires = {layer: REQUIRES.get((layer, _kind(config.get(layer)))) for layer in layers}
+    needed = {
+        upper: layer for layer, below in requires.items() if below is not None for upper in below if upper not in layers
+    }
     for upper, layer in needed.items():
         if upper not in upstream:
             yield Problem(
@@ -141,9 +226,15 @@ def _layering(layers: tuple[Layer, ...], upstream: Mapping[Layer, str], config: 
                 "or name the stack that holds it",
             )
     for upper in upstream:
-        if upper not in needed:
-            reason = "layers has it too" if upper in layers else "no layer here needs it"
-            yield Problem(key=f"upstream.{upper}", message=f"names a stack, but {reason}; take it out")
+        if upper in layers:
+            yield Problem(key=f"upstream.{upper}", message="names a stack, but layers has it too; take it out")
+        elif upper not in needed and None not in requires.values():
+            yield Problem(key=f"upstream.{upper}", message="names a stack, but no layer here needs it; take it out")
     for layer in get_args(Layer):
         if layer in config and layer not in layers:
             yield Problem(key=layer, message=f"is configured, but layers has no '{layer}'")
+
+
+def _kind(section: Any) -> Any:
+    """The kind that a section says it is, be it right or wrong; empty when it says none."""
+    return section.get("kind", "") if isinstance(section, Mapping) else ""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.model import Cidr, DnsLabel, Model, Problem, matching
+from settings.model import Cidr, DnsLabel, Model, Problem, Replicas, matching
 
 
 class Taint(Model):
@@ -80,4 +80,57 @@ class OnpremCluster(Model):
                 )
 
 
-ClusterSettings = OnpremCluster
+class AuthorizedNetwork(Model):
+    """Who may reach the control plane's public address."""
+
+    name: str
+    cidr: Cidr
+
+
+class ControlPlane(Model):
+    """How the control plane is reached from outside the VPC; from inside it always is, at its private address."""
+
+    public: bool = False
+    """Whether it has a public address, for the authorized networks only."""
+
+    authorized_networks: tuple[AuthorizedNetwork, ...] = ()
+    dns_endpoint: bool = True
+    """Whether it is also reached at its DNS name, guarded by IAM; kubeconfig then names that."""
+
+    def problems(self) -> Iterator[Problem]:
+        if self.public and not self.authorized_networks:
+            yield Problem(key="authorizedNetworks", message="is empty; a public address needs to know who may use it")
+        for index, network in enumerate(self.authorized_networks):
+            if network.cidr.prefixlen == 0:
+                yield Problem(key=f"authorizedNetworks[{index}].cidr", message="is everybody; name the networks")
+
+
+class GkeNodePool(Model):
+    """The application node pool."""
+
+    name: DnsLabel = "application"
+    machine_type: str = "e2-standard-4"
+    nodes: Replicas = Replicas(min=1, max=3)
+    """Nodes in each of the cluster's zones: the autoscaler moves between the two."""
+
+
+class GkeCluster(Model):
+    """A private, VPC-native GKE cluster with Dataplane V2, Workload Identity and Shielded nodes."""
+
+    kind: Literal["gke"]
+    name: DnsLabel = "cluster1"
+    location: Annotated[
+        str,
+        matching(r"[a-z]+-[a-z]+[0-9]+(-[a-z])?", "a region or a zone, for example europe-west1 or europe-west1-b"),
+    ]
+    release_channel: Literal["RAPID", "REGULAR", "STABLE", "EXTENDED"] = "REGULAR"
+    deletion_protection: bool = True
+    control_plane: ControlPlane = ControlPlane()
+    application_pool: GkeNodePool = GkeNodePool()
+
+    def problems(self) -> Iterator[Problem]:
+        yield from (problem.below("controlPlane") for problem in self.control_plane.problems())
+        yield from (problem.below("applicationPool.nodes") for problem in self.application_pool.nodes.problems())
+
+
+ClusterSettings = Annotated[OnpremCluster | GkeCluster, Field(discriminator="kind")]

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from settings.model import DnsLabel, Model, Problem, Replicas, Resources, matching
+from settings.model import DnsLabel, Model, Namespace, Problem, Replicas, Resources, matching
 
 
 class IstioSettings(Model):
@@ -28,9 +28,10 @@ class IstioSettings(Model):
     """Further values of the istiod chart; they win over the program's own."""
 
 
-class MeshSettings(Model):
-    """The control plane: mesh-wide are STRICT mutual TLS and REGISTRY_ONLY, nothing else."""
+class IstiodMesh(Model):
+    """Istio's own control plane, in the cluster: mesh-wide are STRICT mutual TLS and REGISTRY_ONLY, nothing else."""
 
+    kind: Literal["istiod"] = "istiod"
     revision: DnsLabel
     """The control plane's revision, for example 1-31-1."""
 
@@ -52,3 +53,25 @@ class MeshSettings(Model):
             yield Problem(
                 key="revisionTags", message=f"'{self.revision}' is the revision itself; a tag needs another name"
             )
+
+
+class ManagedMesh(Model):
+    """The managed control plane of a fleet in Google Cloud, mesh-wide STRICT and REGISTRY_ONLY too.
+
+    It has a CA, a revision and images of its own: there is no layer `authority`, and settings of istiod do not apply.
+    """
+
+    kind: Literal["managed"]
+    namespace: Namespace = "istio-system"
+    channel: Literal["rapid", "regular", "stable"] = "regular"
+    """Its release channel, which should be the cluster's."""
+
+
+def _kind(value: Any) -> Any:
+    return value.get("kind", "istiod") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
+MeshSettings = Annotated[
+    Annotated[IstiodMesh, Tag("istiod")] | Annotated[ManagedMesh, Tag("managed")], Discriminator(_kind)
+]
+"""The layer `mesh`; istiod where no kind is given."""

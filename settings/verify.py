@@ -25,6 +25,10 @@ class VerifySettings(Model):
     image: str = "docker.io/curlimages/curl:8.16.0"
     """Image of the short-lived probe pods; it has sh, sleep and curl with OpenSSL."""
 
+    firewall_counters: tuple[str, ...] = ()
+    """A command that prints how many packets each rule of the nodes' firewall decided on, as a JSON object by the
+    rule's name; without it, probes say that the firewall's part was not seen."""
+
     clients: Annotated[tuple[Client, ...], Field(min_length=1)] = (Client(name="here"),)
 
     def problems(self) -> Iterator[Problem]:

@@ -97,6 +97,34 @@ class Cluster(Contract):
     pod_cidr: pulumi.Output[str]
     service_cidr: pulumi.Output[str]
 
+    name: pulumi.Output[str]
+    """As its platform knows it."""
+
+    location: pulumi.Output[str]
+    """The cloud's region or zone; empty on-prem."""
+
+
+class Taint(TypedDict):
+    """A taint of nodes."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayPool(Contract):
+    """Nodes for egress gateways only."""
+
+    LAYER = "gateway_pool"
+    VERSION = 1
+
+    labels: pulumi.Output[dict[str, str]]
+    """They select the pool's nodes."""
+
+    taint: pulumi.Output[Taint]
+    """Of each of its nodes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Authority(Contract):
@@ -126,6 +154,60 @@ class Mesh(Contract):
     """Value of the label istio.io/rev for namespaces and gateways of this mesh."""
 
     trust_domain: pulumi.Output[str]
+
+    control_plane_cidrs: pulumi.Output[list[str]]
+    """Where sidecars reach the control plane and its CA besides the pods `app: istiod` of the namespace."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Egress(Contract):
+    """The egress gateway: how teams' traffic gets to it and who it is."""
+
+    LAYER = "egress"
+    VERSION = 1
+
+    namespace: pulumi.Output[str]
+    """Where the gateway runs and the teams' rules for it are."""
+
+    service: pulumi.Output[str]
+    """Host name of its Service, which has the ports 80 (HTTP inside mutual TLS) and 443 (TLS)."""
+
+    gateway: pulumi.Output[str]
+    """The Gateway of port 80, as <namespace>/<name>."""
+
+    selector: pulumi.Output[dict[str, str]]
+    """Labels of its pods."""
+
+    identity: pulumi.Output[str]
+    """SPIFFE id of its certificate."""
+
+    target_ports: pulumi.Output[dict[str, int]]
+    """Ports of its pods by the Service's ports' names, http and tls."""
+
+    originate_subset: pulumi.Output[str]
+    """Subset of every host without a credential of its own: TLS on port 443."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teams(Contract):
+    """The teams' namespaces, with their rules in place."""
+
+    LAYER = "teams"
+    VERSION = 1
+
+    namespaces: pulumi.Output[dict[str, list[str]]]
+    """By the team's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadIdentity(Contract):
+    """Workloads that act as accounts of the cloud."""
+
+    LAYER = "workload_identity"
+    VERSION = 1
+
+    accounts: pulumi.Output[dict[str, str]]
+    """The account's e-mail address, or the principal where it is bound directly, by <namespace>/<service account>."""
 
 
 class GatewayAddress(TypedDict):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from settings import Layer, Settings
 from stacks import contracts
+
+if TYPE_CHECKING:
+    import pulumi_gcp as gcp
 
 C = TypeVar("C", bound=contracts.Contract)
 
@@ -19,6 +22,7 @@ class Upstream:
 
     def __init__(self, settings: Settings) -> None:
         self._name = settings.name
+        self._gcp = settings.gcp
         self._stacks = settings.upstream
         self._built: dict[Layer, contracts.Contract] = {}
         self._references: dict[str, pulumi.StackReference] = {}
@@ -34,6 +38,11 @@ class Upstream:
         return self._contract("cluster", contracts.Cluster)
 
     @cached_property
+    def gateway_pool(self) -> contracts.GatewayPool:
+        """The egress gateway's nodes."""
+        return self._contract("gateway_pool", contracts.GatewayPool)
+
+    @cached_property
     def authority(self) -> contracts.Authority:
         """The mesh CA."""
         return self._contract("authority", contracts.Authority)
@@ -42,6 +51,25 @@ class Upstream:
     def mesh(self) -> contracts.Mesh:
         """The mesh."""
         return self._contract("mesh", contracts.Mesh)
+
+    @cached_property
+    def egress(self) -> contracts.Egress:
+        """The egress gateway."""
+        return self._contract("egress", contracts.Egress)
+
+    @cached_property
+    def teams(self) -> contracts.Teams:
+        """The teams' namespaces."""
+        return self._contract("teams", contracts.Teams)
+
+    @cached_property
+    def gcp(self) -> gcp.Provider:
+        """The one provider for Google Cloud; every resource of the stack there is made with it."""
+        # Only stacks in Google Cloud load its SDK.
+        import pulumi_gcp
+
+        assert self._gcp is not None
+        return pulumi_gcp.Provider(f"{self._name}-gcp", project=self._gcp.project, region=self._gcp.region)
 
     @cached_property
     def kubernetes(self) -> kubernetes.Provider:

@@ -13,8 +13,12 @@ from verify.errors import VerifyError
 
 CONTRACTS: Mapping[Layer, type[contracts.Contract]] = {
     "cluster": contracts.Cluster,
+    "gateway_pool": contracts.GatewayPool,
     "authority": contracts.Authority,
     "mesh": contracts.Mesh,
+    "egress": contracts.Egress,
+    "teams": contracts.Teams,
+    "workload_identity": contracts.WorkloadIdentity,
     "ingress": contracts.Ingress,
 }
 

@@ -1,0 +1,20 @@
+"""Settings of the layer `egress`: the egress gateway (source: Anthos Service Mesh egress gateways on GKE)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from settings.model import Model, Namespace, Problem, Replicas, Resources
+
+
+class EgressSettings(Model):
+    """The gateway on the gateway pool, in a namespace where nothing is allowed that no team's rule allows."""
+
+    namespace: Namespace = "istio-egress"
+    replicas: Replicas = Replicas()
+    resources: Resources = Resources()
+    administrators: tuple[str, ...] = ()
+    """RBAC groups that may change what is in the namespace; nobody else but the cluster's administrators may."""
+
+    def problems(self) -> Iterator[Problem]:
+        yield from (problem.below("replicas") for problem in self.replicas.problems())

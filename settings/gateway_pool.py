@@ -1,0 +1,42 @@
+"""Settings of the layer `gateway_pool`: the nodes of their own on which the egress gateway runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from settings.cluster import Taint
+from settings.model import DnsLabel, Model, Problem, Replicas
+
+DEDICATED = Taint(key="dedicated", value="gateway", effect="NoSchedule")
+"""Keeps off the pool what does not tolerate it."""
+
+
+class GkeGatewayPool(Model):
+    """A node pool with the gateway's node account; in the hardened network also with a subnet of its own."""
+
+    kind: Literal["gke"]
+    name: DnsLabel = "gateway"
+    machine_type: str = "e2-standard-4"
+    nodes: Replicas = Replicas(min=1, max=3)
+    """Nodes in each of the cluster's zones: the autoscaler moves between the two."""
+
+    taint: Taint = DEDICATED
+
+    def problems(self) -> Iterator[Problem]:
+        yield from (problem.below("nodes") for problem in self.nodes.problems())
+
+
+class OnpremGatewayPool(Model):
+    """Nodes that exist and carry the label and the taint already."""
+
+    kind: Literal["onprem"]
+    labels: Annotated[dict[str, str], Field(min_length=1)]
+    """The labels that select the pool's nodes."""
+
+    taint: Taint = DEDICATED
+
+
+GatewayPoolSettings = Annotated[GkeGatewayPool | OnpremGatewayPool, Field(discriminator="kind")]

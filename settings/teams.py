@@ -1,0 +1,260 @@
+"""Settings of the layer `teams`: who may reach what outside (source: Anthos Service Mesh egress gateways on GKE)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from settings.model import Cidr, DnsLabel, HostName, Model, Namespace, Port, Problem, matching
+
+TeamName = Annotated[DnsLabel, matching(r".{1,40}", "at most 40 characters: names in the cluster carry it")]
+
+
+class Requests(Model):
+    """Requests that are allowed: any of the methods to any of the paths; all of them where a list is empty."""
+
+    methods: tuple[Annotated[str, matching(r"[A-Z]+", "a method in capital letters, for example GET")], ...] = ()
+    paths: tuple[
+        Annotated[
+            str,
+            matching(r"\*?/?[^*\s]*\*?", "a path, with '*' only as its first or last character, for example /status/*"),
+        ],
+        ...,
+    ] = ()
+    """As AuthorizationPolicy takes them: exact, /prefix/* or */suffix."""
+
+
+Allow = Literal["none", "all"] | tuple[Requests, ...]
+"""What a team may do with a host that it sees. none: the gateway answers 403."""
+
+
+class HttpHost(Model):
+    """Plain HTTP from the application to the host, by the gateway."""
+
+    mode: Literal["http"]
+    host: HostName
+    port: Port = 80
+    allow: Allow = "none"
+
+
+class UpstreamTls(Model):
+    """TLS from the gateway to a host whose certificate no public CA signs, or that asks for a client certificate."""
+
+    mode: Literal["SIMPLE", "MUTUAL"] = "SIMPLE"
+    credential: DnsLabel
+    """A name under `credentials`: the CA to trust and, for MUTUAL, the gateway's certificate."""
+
+
+class OriginateHost(Model):
+    """Plain HTTP from the application to the gateway, TLS from there to the host."""
+
+    mode: Literal["originate"]
+    host: HostName
+    port: Port = 80
+    """The port that the application uses."""
+
+    target_port: Port = 443
+    tls: UpstreamTls | None = None
+    """Left out: the host's certificate is verified with the public CAs that the proxy's image brings."""
+
+    allow: Allow = "none"
+
+
+class PassthroughHost(Model):
+    """TLS end to end, inside mutual TLS to the gateway: authorized by namespace and server name."""
+
+    mode: Literal["passthrough"]
+    host: HostName
+    port: Port = 443
+    allow: Literal["none", "all"] = "none"
+
+
+class OpenPassthroughHost(Model):
+    """TLS end to end as the document has it, without mutual TLS: the gateway does not know who calls.
+
+    Weaker: ANY pod that reaches the gateway and says the right server name passes.
+    """
+
+    mode: Literal["passthrough-open"]
+    host: HostName
+    port: Port = 443
+
+
+class DirectPort(Model):
+    """A port of a host that is reached directly."""
+
+    number: Port
+    protocol: Literal["HTTP", "TLS", "TCP"]
+
+
+class DirectHost(Model):
+    """A host inside the network's own reach, not by the gateway: a cloud's APIs and metadata server, a database."""
+
+    mode: Literal["direct"]
+    host: HostName
+    ports: Annotated[tuple[DirectPort, ...], Field(min_length=1)]
+    addresses: Annotated[tuple[Cidr, ...], Field(min_length=1)]
+    """The ranges that the namespace's NetworkPolicy opens for these ports."""
+
+
+Host = Annotated[
+    HttpHost | OriginateHost | PassthroughHost | OpenPassthroughHost | DirectHost, Field(discriminator="mode")
+]
+
+
+class Team(Model):
+    """A tenant: its namespaces, and the hosts that it sees."""
+
+    name: TeamName
+    namespaces: Annotated[tuple[Namespace, ...], Field(min_length=1)]
+    labels: dict[str, str] = {}
+    """Further labels of its namespaces."""
+
+    members: tuple[str, ...] = ()
+    """RBAC groups that may work in its namespaces (ClusterRole `edit`)."""
+
+    hosts: tuple[Host, ...] = ()
+    """What it does not name here, it cannot see: its sidecars answer 502."""
+
+    calls: tuple[TeamName, ...] = ()
+    """Teams whose workloads its own may call."""
+
+    called_by: tuple[TeamName, ...] = ()
+    """Teams whose workloads may call its own; the other side names this team under `calls`."""
+
+    ingress_from: tuple[DnsLabel, ...] = ()
+    """Namespaces of no team whose pods may call its workloads, for example those of ingress gateways or monitoring."""
+
+    def problems(self) -> Iterator[Problem]:
+        by_gateway = Counter(host.host for host in self.hosts if isinstance(host, HttpHost | OriginateHost))
+        by_name = Counter(host.host for host in self.hosts if isinstance(host, PassthroughHost | OpenPassthroughHost))
+        direct = Counter(host.host for host in self.hosts if isinstance(host, DirectHost))
+        for index, host in enumerate(self.hosts):
+            key = f"hosts[{index}].host"
+            if by_gateway[host.host] > 1 and isinstance(host, HttpHost | OriginateHost):
+                yield Problem(key=key, message=f"'{host.host}' has more than one entry of http or originate; keep one")
+            if by_name[host.host] > 1 and isinstance(host, PassthroughHost | OpenPassthroughHost):
+                yield Problem(key=key, message=f"'{host.host}' has more than one entry of passthrough; keep one")
+            if direct[host.host] and by_gateway[host.host] + by_name[host.host] + direct[host.host] > 1:
+                yield Problem(key=key, message=f"'{host.host}' is reached directly; it can have no other entry")
+            if isinstance(host, DirectHost):
+                for port, times in Counter(port.number for port in host.ports).items():
+                    if times > 1:
+                        yield Problem(key=f"hosts[{index}].ports", message=f"{port} is there {times} times")
+        for field in ("calls", "called_by"):
+            if self.name in getattr(self, field):
+                yield Problem(
+                    key="calls" if field == "calls" else "calledBy",
+                    message=f"has '{self.name}' itself; its own namespaces may always call each other",
+                )
+
+
+class FilesCredential(Model):
+    """PEM files on the machine that runs `pulumi up`, as a Secret beside the gateway; secret in the state."""
+
+    kind: Literal["files"]
+    ca: str
+    """Path of the certificates to trust."""
+
+    certificate: str | None = None
+    """Path of the gateway's own certificate, with its chain; needed for MUTUAL."""
+
+    key: str | None = None
+    """Path of its private key."""
+
+    def problems(self) -> Iterator[Problem]:
+        if (self.certificate is None) != (self.key is None):
+            missing = "certificate" if self.certificate is None else "key"
+            yield Problem(key=missing, message="is missing; certificate and key are given together or not at all")
+
+
+class ExistingCredential(Model):
+    """A Secret that something else (cert-manager, an operator) keeps beside the gateway, under this name."""
+
+    kind: Literal["existing"]
+
+
+Credential = Annotated[FilesCredential | ExistingCredential, Field(discriminator="kind")]
+
+
+class TeamsSettings(Model):
+    """Teams whose traffic leaves by the egress gateway. Several stacks may hold teams of one gateway."""
+
+    teams: Annotated[tuple[Team, ...], Field(min_length=1)]
+    credentials: dict[DnsLabel, Credential] = {}
+    """For hosts whose TLS begins at the gateway: what it trusts and how it identifies itself."""
+
+    pod_security: Literal["privileged", "baseline", "restricted"] = "privileged"
+    """What Pod Security enforces in the teams' namespaces; it warns of and audits the next stricter level always.
+
+    Sidecars whose traffic redirection an init container sets up need `privileged` (NET_ADMIN); with the Istio CNI
+    plugin it can be stricter. What would get around the gateway is refused in any case."""
+
+    dns_addresses: tuple[Cidr, ...] = ()
+    """Where pods ask names besides kube-dns, for example 169.254.20.10/32 (NodeLocal DNSCache)."""
+
+    def problems(self) -> Iterator[Problem]:
+        names = [team.name for team in self.teams]
+        namespaces: dict[str, str] = {}
+        for index, team in enumerate(self.teams):
+            where = f"teams[{index}]"
+            yield from (problem.below(where) for problem in team.problems())
+            if team.name in names[:index]:
+                yield Problem(key=f"{where}.name", message=f"'{team.name}' names two teams; names must differ")
+            for namespace in team.namespaces:
+                if namespace in namespaces:
+                    yield Problem(
+                        key=f"{where}.namespaces",
+                        message=f"'{namespace}' is {namespaces[namespace]}'s already; a namespace has one team",
+                    )
+                namespaces[namespace] = team.name
+            for number, host in enumerate(team.hosts):
+                if isinstance(host, OriginateHost) and host.tls is not None:
+                    yield from (problem.below(f"{where}.hosts[{number}].tls") for problem in self._credential(host.tls))
+        yield from self._calls()
+        yield from self._mixed_trust()
+        for name, credential in self.credentials.items():
+            yield from (problem.below(f"credentials.{name}") for problem in credential.problems())
+
+    def _credential(self, tls: UpstreamTls) -> Iterator[Problem]:
+        credential = self.credentials.get(tls.credential)
+        if credential is None:
+            known = ", ".join(sorted(self.credentials)) or "none"
+            yield Problem(key="credential", message=f"'{tls.credential}' is not under credentials (there: {known})")
+        elif tls.mode == "MUTUAL" and isinstance(credential, FilesCredential) and credential.certificate is None:
+            yield Problem(key="credential", message=f"'{tls.credential}' has no certificate and key; MUTUAL needs both")
+
+    def _calls(self) -> Iterator[Problem]:
+        teams = {team.name: team for team in self.teams}
+        for index, team in enumerate(self.teams):
+            # The other side may be in another stack; where it is here, both have to agree.
+            for other in team.calls:
+                if other in teams and team.name not in teams[other].called_by:
+                    yield Problem(
+                        key=f"teams[{index}].calls", message=f"has '{other}', whose calledBy lacks '{team.name}'"
+                    )
+            for other in team.called_by:
+                if other in teams and team.name not in teams[other].calls:
+                    yield Problem(
+                        key=f"teams[{index}].calledBy", message=f"has '{other}', whose calls lack '{team.name}'"
+                    )
+
+    def _mixed_trust(self) -> Iterator[Problem]:
+        # Istio takes the most specific DestinationRule of a host: one for a credential would hide the common one.
+        own = {
+            host.host: team.name
+            for team in self.teams
+            for host in team.hosts
+            if isinstance(host, OriginateHost) and host.tls is not None
+        }
+        for index, team in enumerate(self.teams):
+            for number, host in enumerate(team.hosts):
+                if isinstance(host, OriginateHost) and host.tls is None and host.host in own:
+                    yield Problem(
+                        key=f"teams[{index}].hosts[{number}].tls",
+                        message=f"is missing; team '{own[host.host]}' has a credential for '{host.host}', "
+                        "so every team that originates TLS to it needs one",
+                    )

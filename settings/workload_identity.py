@@ -1,0 +1,86 @@
+"""Settings of the layer `workload_identity`: workloads that act as accounts of the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from settings.model import DnsLabel, Model, Problem, matching
+
+BucketName = Annotated[
+    str, matching(r"[a-z0-9][-_.a-z0-9]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits, '-', '_' and '.'")
+]
+
+
+class Bucket(Model):
+    """A storage bucket that the account may read (objectViewer)."""
+
+    name: BucketName
+    objects: dict[str, str] = {}
+    """Objects that are put into it: name -> text."""
+
+
+class Workload(Model):
+    """A Kubernetes service account, made in a team's namespace, and whom it acts as."""
+
+    namespace: DnsLabel
+    """A namespace of a team."""
+
+    service_account: DnsLabel
+    bucket: Bucket | None = None
+
+
+class GkeWorkload(Workload):
+    """Bound to an account that is made here."""
+
+    account: Annotated[
+        str, matching(r"[a-z][-a-z0-9]{4,28}[a-z0-9]", "an account id: 6 to 30 lower-case letters, digits and '-'")
+    ]
+    """Id of the Google service account, the part before '@'."""
+
+    binding: Literal["account", "direct"] = "account"
+    """account: the workload acts as the Google service account. direct: roles are granted to the workload itself, no
+    account is made."""
+
+
+class ExistingWorkload(Workload):
+    """Bound to an account that exists, binding and bucket too."""
+
+    account: Annotated[str, matching(r"[^@\s]+@[^@\s]+", "an account's e-mail address")]
+
+
+class GkeWorkloadIdentity(Model):
+    """Accounts, bindings and buckets in Google Cloud, made here."""
+
+    kind: Literal["gke"]
+    workloads: Annotated[tuple[GkeWorkload, ...], Field(min_length=1)]
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _twice(self.workloads)
+
+
+class ExistingWorkloadIdentity(Model):
+    """Accounts, bindings and buckets that are made elsewhere; here only the Kubernetes service accounts."""
+
+    kind: Literal["existing"]
+    workloads: Annotated[tuple[ExistingWorkload, ...], Field(min_length=1)]
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _twice(self.workloads)
+
+
+WorkloadIdentitySettings = Annotated[GkeWorkloadIdentity | ExistingWorkloadIdentity, Field(discriminator="kind")]
+
+
+def _twice(workloads: tuple[Workload, ...]) -> Iterator[Problem]:
+    seen = set()
+    for index, workload in enumerate(workloads):
+        one = (workload.namespace, workload.service_account)
+        if one in seen:
+            yield Problem(
+                key=f"workloads[{index}].serviceAccount",
+                message=f"'{workload.namespace}/{workload.service_account}' is there twice; it acts as one account",
+            )
+        seen.add(one)
