@@ -19,6 +19,7 @@ from lab import (
     cgroups,
     control_plane,
     dns,
+    google,
     internet,
     load_balancer,
     machine,
@@ -77,6 +78,7 @@ def full_plan(instance: Instance) -> Plan:
                 *control_plane.controllers(instance),
                 dns.coredns(instance),
                 load_balancer.agent(instance),
+                google.cloud(instance),
                 *(it for services in nodes for it in services if it.name != "containerd"),
             ],
         ],
@@ -94,6 +96,7 @@ def up(instance: Instance, is_bare: bool, say: Say) -> None:
     with _locked(instance, say):
         _remember_kind(instance, is_bare)
         control_plane.admin_kubeconfig(instance)
+        internet.certificates(instance)
         plan = bare_plan(instance) if is_bare else full_plan(instance)
         progress = _Progress(say, steps=4 + len(plan.all_services))
         _raise_limits()

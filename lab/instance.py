@@ -49,6 +49,16 @@ class Instance:
         return self.directory / "internet" / "ca.pem"
 
     @property
+    def internet_client_certificate(self) -> Path:
+        """The certificate by which mutual.example.com of the lab's internet knows its client."""
+        return self.directory / "internet" / "clients" / "egress-gateway.pem"
+
+    @property
+    def internet_client_key(self) -> Path:
+        """Its key."""
+        return self.directory / "internet" / "clients" / "egress-gateway-key.pem"
+
+    @property
     def cgroup(self) -> str:
         """The instance's cgroup, relative to the root of each hierarchy."""
         return f"meshgate/{self.name}"

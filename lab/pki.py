@@ -111,6 +111,20 @@ def cluster_authority(instance: Instance) -> Authority:
     return authority
 
 
+def internet_authority(instance: Instance) -> Authority:
+    """The authority of the web servers outside the cluster; nothing in the lab trusts it unless told to."""
+    authority = Authority(instance.internet_ca.parent, "Lab Internet CA")
+    authority.create()
+    return authority
+
+
+def internet_client_authority(instance: Instance) -> Authority:
+    """The authority of those whom mutual.example.com serves."""
+    authority = Authority(instance.internet_client_certificate.parent, "Lab Internet Client CA")
+    authority.create()
+    return authority
+
+
 def signing_key(path: Path) -> Path:
     """An RSA key for ServiceAccount tokens."""
     return path if path.exists() else write(path, _pem(rsa.generate_private_key(65537, 2048)))
