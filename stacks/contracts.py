@@ -82,6 +82,32 @@ class Contract:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Network(Contract):
+    """A cloud's network with a place for each kind of node; known when its firewall, NAT and names work."""
+
+    LAYER = "network"
+    VERSION = 1
+
+    network: pulumi.Output[str]
+    """Self link or id."""
+
+    subnets: pulumi.Output[dict[str, str]]
+    """Self link or id of the subnet of the `nodes`, and of those of the `gateway` where it has one of its own."""
+
+    ranges: pulumi.Output[dict[str, str]]
+    """Names of the subnets' secondary ranges: `pods`, `services`, and `gateway_pods` with a subnet of its own."""
+
+    cidrs: pulumi.Output[dict[str, str]]
+    """`nodes`, `pods`, `services`, `control_plane`, and `gateway`, `gateway_pods` with a subnet of its own."""
+
+    node_accounts: pulumi.Output[dict[str, str]]
+    """The account of `application` and of `gateway` nodes, by which the firewall knows them."""
+
+    image_prefixes: pulumi.Output[dict[str, str]]
+    """By public registry: what stands in an image's name instead of the registry's host."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cluster(Contract):
     """A Kubernetes cluster that can be reached."""
 

@@ -33,6 +33,11 @@ class Upstream:
         self._built[layer] = contract
 
     @cached_property
+    def network(self) -> contracts.Network:
+        """The network."""
+        return self._contract("network", contracts.Network)
+
+    @cached_property
     def cluster(self) -> contracts.Cluster:
         """The cluster."""
         return self._contract("cluster", contracts.Cluster)
