@@ -59,7 +59,9 @@ def _message(details: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return "is not a known key"
     if kind == "union_tag_invalid":
-        return f"{context['discriminator']} is '{context['tag']}'; it must be one of {context['expected_tags']}"
+        # Where a kind may be left out, it is a function that tells the union's members.
+        key = context["discriminator"].replace("_kind()", "'kind'")
+        return f"{key} is '{context['tag']}'; it must be one of {context['expected_tags']}"
     if kind == "union_tag_not_found":
         return f"{context['discriminator']} is missing"
     if kind == "too_short":

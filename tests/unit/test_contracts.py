@@ -10,10 +10,30 @@ from typing import Any, cast
 import pulumi
 import pytest
 
-from stacks.contracts import Authority, Cluster, Contract, ContractError, Ingress, Mesh
+from stacks.contracts import (
+    Authority,
+    Cluster,
+    Contract,
+    ContractError,
+    Egress,
+    GatewayPool,
+    Ingress,
+    Mesh,
+    Teams,
+    WorkloadIdentity,
+)
 from tests.unit.program import Program, run
 
-CONTRACTS: list[type[Contract]] = [Cluster, Authority, Mesh, Ingress]
+CONTRACTS: list[type[Contract]] = [
+    Cluster,
+    GatewayPool,
+    Authority,
+    Mesh,
+    Egress,
+    Teams,
+    WorkloadIdentity,
+    Ingress,
+]
 
 GATEWAYS = {"simple": {"address": "203.0.113.100", "http_port": 80, "https_port": 443}}
 
@@ -63,6 +83,8 @@ def test_round_trip_keeps_values_and_secrets() -> pulumi.Output[Any]:
         "cluster_kubeconfig": "kind: Config",
         "cluster_pod_cidr": "10.1.0.0/16",
         "cluster_service_cidr": "10.2.0.0/20",
+        "cluster_name": "cluster1",
+        "cluster_location": "",
     }
     contract = from_stack(Cluster, outputs, secret=("cluster_kubeconfig",))
     read = {field.name: getattr(contract, field.name) for field in fields(contract)}
@@ -70,7 +92,8 @@ def test_round_trip_keeps_values_and_secrets() -> pulumi.Output[Any]:
     def check(values: dict[str, Any]) -> None:
         plain, secrets = values["plain"], values["secrets"]
         assert {f"cluster_{name}": value for name, value in plain.items()} | {"cluster_contract": 1} == outputs
-        assert secrets == {"identifier": False, "kubeconfig": True, "pod_cidr": False, "service_cidr": False}
+        assert [name for name, secret in secrets.items() if secret] == ["kubeconfig"]
+        assert secrets.keys() == plain.keys()
 
     secrets = {name: output.is_secret() for name, output in read.items()}
     return pulumi.Output.all(plain=pulumi.Output.all(**read), secrets=secrets).apply(check)
@@ -88,7 +111,13 @@ def test_round_trip_of_mappings() -> pulumi.Output[Any]:
     return pulumi.Output.all(contract.gateways, contract.root_certificates).apply(check)
 
 
-MESH = {"mesh_contract": 1, "mesh_namespace": "istio-system", "mesh_revision_tag": "stable", "mesh_trust_domain": "a.b"}
+MESH = {
+    "mesh_contract": 1,
+    "mesh_namespace": "istio-system",
+    "mesh_revision_tag": "stable",
+    "mesh_trust_domain": "a.b",
+    "mesh_control_plane_cidrs": [],
+}
 INGRESS = {"ingress_contract": 1, "ingress_gateways": GATEWAYS, "ingress_root_certificates": {}}
 REPAIR = "so run `pulumi up` on 'prod' with this program's version"
 

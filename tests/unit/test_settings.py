@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from settings import Settings, SettingsError, load, stack_config
+from settings.cluster import OnpremCluster
 from settings.ingress import ExistingCertificate, LoadBalancerService
 from tests.unit.conftest import CHECKOUT, stack_file
 
@@ -29,9 +30,15 @@ CREDENTIAL = (*CERTIFICATES, "webapp-credential")
 POOLS = ("cluster", "nodePools")
 
 
+LAYERS = ["cluster", "authority", "mesh", "ingress"]
+"""Those of this file; the others have files of their own."""
+
+
 @pytest.fixture
 def config() -> dict[str, Any]:
-    return stack_file("dev")
+    dev = stack_file("dev")
+    above = {"gateway_pool", "egress", "teams", "workload_identity"}
+    return {**{key: value for key, value in dev.items() if key not in above}, "layers": [*LAYERS]}
 
 
 def put(config: dict[str, Any], path: tuple[str | int, ...], value: Any) -> None:
@@ -193,7 +200,8 @@ def found(config: dict[str, Any]) -> dict[str, str]:
             f"is '{'x' * 65}'; it must be 1 to 64 characters (RFC 5280)",
         ),
         # Unions
-        (("cluster", "kind"), "kind", "cluster.kind", "is 'kind'; it must be 'onprem'"),
+        (("cluster", "kind"), "kind", "cluster", "'kind' is 'kind'; it must be one of 'onprem', 'gke'"),
+        (("mesh", "kind"), "asm", "mesh", "'kind' is 'asm'; it must be one of 'istiod', 'managed'"),
         (("authority",), {"organization": "x"}, "authority.kind", "is missing"),
         (
             (*CREDENTIAL, "kind"),
@@ -219,7 +227,8 @@ def found(config: dict[str, Any]) -> dict[str, str]:
             ("layers",),
             ["cluster", "authority", "mesh", "ingress", "edge"],
             "layers[4]",
-            "is 'edge'; it must be 'cluster', 'authority', 'mesh' or 'ingress'",
+            "is 'edge'; it must be 'network', 'cluster', 'gateway_pool', 'authority', 'mesh', 'egress', 'teams', "
+            "'workload_identity' or 'ingress'",
         ),
         (("layers",), ["cluster", "authority", "mesh", "ingress", "mesh"], "layers", "'mesh' is there twice"),
         (("mesh",), GONE, "mesh", "is missing; layers has 'mesh', which is configured here"),
@@ -648,19 +657,61 @@ def test_what_the_engine_hands_over_loads(pulumi_config: dict[str, str], config:
 
 def test_pulumi_yaml_describes_every_key() -> None:
     described = yaml.safe_load((CHECKOUT / "Pulumi.yaml").read_text())["config"]
-    assert set(described) == {field.alias for field in Settings.model_fields.values()}
+    assert set(described) == set(Settings.model_fields)
     for key, declaration in described.items():
         assert declaration["type"] in ("string", "boolean", "array", "object"), key
         assert len(declaration["description"]) > 20, key
-    optional = {field.alias for field in Settings.model_fields.values() if not field.is_required()}
+    optional = {name for name, field in Settings.model_fields.items() if not field.is_required()}
     assert {key for key, declaration in described.items() if "default" in declaration} == optional
     assert described["protect"]["default"] is Settings.model_fields["protect"].default
 
 
-def test_dev_holds_every_layer(config: dict[str, Any]) -> None:
-    settings = load(config)
-    assert settings.layers == ("cluster", "authority", "mesh", "ingress")
+def test_dev_is_the_embedded_default() -> None:
+    settings = load(stack_file("dev"))
     assert settings.upstream == {}
-    assert settings.cluster is not None
+    assert isinstance(settings.cluster, OnpremCluster)
     assert str(settings.cluster.cidrs.pods) == "10.1.0.0/16"
     assert [str(taint) for taint in settings.cluster.node_pools[2].taints] == ["dedicated=gateway:NoSchedule"]
+
+
+GCP = {"project": "my-project", "region": "europe-west1"}
+GKE_POOL = {"kind": "gke"}
+
+
+@pytest.mark.parametrize(
+    ("section", "needs"),
+    [
+        ({"cluster": {"kind": "gke", "location": "europe-west1"}, "gcp": GCP}, {"network"}),
+        ({"gateway_pool": GKE_POOL, "gcp": GCP}, {"network", "cluster"}),
+        ({"gateway_pool": {"kind": "onprem", "labels": {"pool": "gateway"}}}, {"cluster"}),
+        ({"mesh": {"kind": "managed"}, "gcp": GCP}, {"cluster"}),
+        ({"egress": {"replicas": {"min": 2}}}, {"cluster", "gateway_pool", "mesh"}),
+        ({"teams": {"teams": [{"name": "team-x", "namespaces": ["team-x"]}]}}, {"cluster", "mesh", "egress"}),
+        # What is wrong in a section does not hide what its kind needs.
+        ({"gateway_pool": {**GKE_POOL, "nodes": "many"}, "gcp": GCP}, {"network", "cluster"}),
+    ],
+)
+def test_what_a_layer_needs_follows_its_kind(section: dict[str, Any], needs: set[str]) -> None:
+    (layer,) = section.keys() - {"gcp"}
+    said = found({"name": "prod", "layers": [layer], **section})
+    said.pop("gateway_pool.nodes", None)
+    assert set(said) == {f"upstream.{below}" for below in needs}
+
+
+def test_google_cloud_needs_a_project() -> None:
+    alone = {"name": "prod", "layers": ["gateway_pool"], "gateway_pool": GKE_POOL}
+    upstream = {"network": "prod-network", "cluster": "prod-cluster"}
+    assert found({**alone, "upstream": upstream}) == {
+        "gcp": "is missing; gateway_pool is in Google Cloud: give its project and region"
+    }
+    load({**alone, "upstream": upstream, "gcp": GCP})
+
+
+def test_managed_mesh_has_its_limits(config: dict[str, Any]) -> None:
+    config["gcp"] = GCP
+    config["mesh"] = {"kind": "managed"}
+    config["istio"] = {"values": {"pilot": {}}}
+    said = found(config)
+    assert said["authority"] == "has no use: the managed mesh has a CA of its own; take it out, or use istiod"
+    assert said["istio.values"] == "are those of istiod's chart; the managed mesh takes none, take them out"
+    assert said["mesh.kind"] == "is managed, which only a cluster of the kind gke has; use istiod"
