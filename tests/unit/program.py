@@ -115,6 +115,10 @@ class _Mocks(pulumi.runtime.Mocks):
                 ]
             }
             outputs["status"] = {"loadBalancer": {"ingress": [self.balancer]}}
+        elif kind == "Account":
+            outputs["email"] = f"{args.inputs['accountId']}@{args.inputs['project']}.iam.gserviceaccount.com"
+        elif args.typ.startswith("gcp:compute/"):
+            outputs["selfLink"] = f"<link {args.name}>"
         elif args.typ == "pulumi:pulumi:StackReference":
             outputs["outputs"] = dict(self.references[args.inputs["name"]])
             outputs["secretOutputNames"] = sorted(self.secret_outputs)
