@@ -5,16 +5,18 @@ Inside, the programs use their default paths; a node's own directories are mount
 
 import json
 import shlex
+from contextlib import suppress
+from pathlib import Path
 
 import tools
-from lab import cgroups, dns, pki, registry
+from lab import cgroups, dns, network_policy, pki, registry
 from lab.files import write
 from lab.instance import Instance, base_directory
 from lab.programs import pinned, system
 from lab.service import Service
 from lab.topology import CLUSTER_DOMAIN, DNS_SERVICE, NODES, PODS_RANGE, Node
 
-CNI_PLUGINS = "/usr/lib/cni"
+CNI_PLUGINS = Path("/usr/lib/cni")
 SANDBOX_IMAGE = "registry.k8s.io/pause:3.10"
 
 # The kubelet sets these for the whole machine, "panic when the kernel stumbles" among them. It leaves them alone when
@@ -60,15 +62,14 @@ def services(instance: Instance, node: Node) -> list[Service]:
     directory = instance.directory / "nodes" / node.name
     network = directory / "cni"
     write(network / "10-ptp.conflist", render_network(node))
-    containerd = write(
-        directory / "containerd.toml", render_containerd(str(network), registry.mirror_directory(instance))
-    )
+    configuration = render_containerd(str(plugins(instance)), str(network), registry.mirror_directory(instance))
+    containerd = write(directory / "containerd.toml", configuration)
     authority = pki.cluster_authority(instance)
     serving = authority.issue(f"{node.name}-kubelet", node.name, dns=[node.name], addresses=[node.address])
-    configuration = kubelet_configuration(
+    kubelet_settings = kubelet_configuration(
         instance, node, str(authority.certificate), str(serving.certificate), str(serving.key)
     )
-    kubelet = write(directory / "kubelet.json", json.dumps(configuration, indent=2))
+    kubelet = write(directory / "kubelet.json", json.dumps(kubelet_settings, indent=2))
     kubelet_user = pki.kubeconfig(instance, node.name, f"system:node:{node.name}", ["system:nodes"])
     proxy_user = pki.kubeconfig(instance, "kube-proxy", "system:kube-proxy")
     labels = ",".join(f"{key}={value}" for key, value in node.pool.labels.items())
@@ -130,10 +131,22 @@ def render_network(node: Node) -> str:
         "ipam": {"type": "host-local", "ranges": [[{"subnet": str(node.pods)}]], "routes": [{"dst": "0.0.0.0/0"}]},
     }
     ports = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True}
-    return json.dumps({"cniVersion": "1.0.0", "name": "lab", "plugins": [pods, ports]}, indent=2)
+    policies = {"type": network_policy.PLUGIN}
+    return json.dumps({"cniVersion": "1.0.0", "name": "lab", "plugins": [pods, ports, policies]}, indent=2)
 
 
-def render_containerd(network: str, mirrors: str) -> str:
+def plugins(instance: Instance) -> Path:
+    """The directory of the CNI plugins: Debian's, and the lab's own."""
+    directory = instance.directory / "cni"
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in ("ptp", "host-local", "portmap"):
+        with suppress(FileExistsError):
+            (directory / name).symlink_to(CNI_PLUGINS / name)
+    write(directory / network_policy.PLUGIN, network_policy.plugin(instance), 0o755)
+    return directory
+
+
+def render_containerd(cni_plugins: str, network: str, mirrors: str) -> str:
     """containerd's configuration."""
     return f"""version = 2
 # It would make /opt/containerd on the machine.
@@ -144,7 +157,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
   # A process without CAP_SYS_RESOURCE cannot give a container a better score than its own.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{CNI_PLUGINS}"
+    bin_dir = "{cni_plugins}"
     conf_dir = "{network}"
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "{mirrors}"

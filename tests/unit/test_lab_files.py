@@ -79,9 +79,9 @@ def test_resolver_has_the_private_zone_of_googles_apis() -> None:
 
 
 def test_containerd_configuration() -> None:
-    configuration = tomllib.loads(node.render_containerd("/net", "/mirrors"))
+    configuration = tomllib.loads(node.render_containerd("/plugins", "/net", "/mirrors"))
     cri = configuration["plugins"]["io.containerd.grpc.v1.cri"]
-    assert cri["cni"]["conf_dir"] == "/net"
+    assert cri["cni"] == {"bin_dir": "/plugins", "conf_dir": "/net"}
     assert cri["registry"]["config_path"] == "/mirrors"
     assert cri["restrict_oom_score_adj"] is True
 
@@ -90,6 +90,7 @@ def test_pod_network() -> None:
     network = json.loads(node.render_network(NODES[0]))
     assert network["plugins"][0]["ipam"]["ranges"] == [[{"subnet": "10.1.1.0/24"}]]
     assert network["plugins"][0]["ipMasq"] is False
+    assert [it["type"] for it in network["plugins"]] == ["ptp", "portmap", "network-policy"]
 
 
 def test_kubelet_configuration(instance: Instance) -> None:
