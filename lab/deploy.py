@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import pulumi as runner
+from lab.errors import LabError
 from lab.instance import Instance
 
 RELEASE = "kubernetes:helm.sh/v3:Release"
@@ -33,7 +34,10 @@ def run(instance: Instance, given: argparse.Namespace) -> int:
 
 
 def recover(instance: Instance, stack: str) -> None:
-    """Take away what a killed run left. Nothing happens after a run that ended by itself, however it ended."""
+    """Take away what a killed run left. Nothing happens after a run that ended by itself, however it ended.
+
+    Raises LabError when Helm cannot.
+    """
     file = runner.state_file(instance, stack)
     if not file.exists():
         return
@@ -81,5 +85,7 @@ def _begun(state: Path) -> list[dict[str, Any]]:
 
 def _helm(instance: Instance, *arguments: str) -> str:
     command = runner.command(instance, ["helm", *arguments], Path("/"))
-    done = subprocess.run(command, env=runner.environment(instance), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=runner.environment(instance), capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"`helm {' '.join(arguments)}` failed while cleaning up: {done.stderr.strip()}")
     return done.stdout

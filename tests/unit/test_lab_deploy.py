@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lab import deploy
+from lab.errors import LabError
 from lab.instance import Instance
 
 STATE = Path("state/.pulumi/stacks/meshgate/dev.json")
@@ -24,6 +25,8 @@ class Lab:
     def __init__(self, directory: Path, pulumi_lives: bool) -> None:
         self.directory = directory
         self.pulumi_lives = pulumi_lives
+        self.helm_says = ""
+        """What helm complains about; nothing when it works."""
         self.ran: list[str] = []
 
     def run(self, command: Sequence[str], **_: Any) -> subprocess.CompletedProcess[str]:
@@ -31,7 +34,7 @@ class Lab:
         if command[0] == "grep":
             return subprocess.CompletedProcess(command, 0 if self.pulumi_lives else 2)
         self.ran.append(line)
-        return subprocess.CompletedProcess(command, 0, stdout=json.dumps(PENDING))
+        return subprocess.CompletedProcess(command, int(bool(self.helm_says)), json.dumps(PENDING), self.helm_says)
 
     def write(self, path: Path, content: object) -> None:
         file = self.directory / path
@@ -114,3 +117,14 @@ def test_what_was_begun_is_cleaned_up(lab: Lab, capsys: pytest.CaptureFixture[st
         "pulumi refresh --yes --skip-preview --clear-pending-creates --stack dev",
     ]
     assert "killed at dev-hosts, dev-simple, dev-mutual" in capsys.readouterr().err
+
+
+def test_helm_that_cannot_is_no_traceback(lab: Lab) -> None:
+    lab.helm_says = "Error: Kubernetes cluster unreachable\n"
+    lab.write(STATE, state(hosts="creating"))
+    with pytest.raises(LabError) as error:
+        deploy.recover(Instance("dev"), "dev")
+    assert str(error.value) == (
+        "`helm uninstall hosts --namespace istio-ingress --ignore-not-found --wait` failed while cleaning up: "
+        "Error: Kubernetes cluster unreachable"
+    )
