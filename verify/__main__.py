@@ -16,7 +16,7 @@ from rich.console import Console
 
 from settings import Settings, SettingsError
 from stacks.contracts import ContractError
-from verify import curl, report
+from verify import curl, firewall, report
 from verify.context import Context
 from verify.errors import VerifyError
 from verify.kube import Kube
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     progress = _Progress()
     try:
+        if options.firewall:
+            return _analyse_firewall(options.stack, as_json=options.json)
         progress.tell(f"reading stack {options.stack}")
         settings = read_settings(options.stack)
         chosen = select(probes(settings), only=options.only, scenario=options.scenario)
@@ -87,8 +89,25 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="only these probes (T6a) or rows (T6), and the successes that their denials are paired with",
     )
     parser.add_argument("--scenario", metavar="NAME", help="only the probes of this scenario")
+    parser.add_argument(
+        "--firewall",
+        action="store_true",
+        help="print what the network's firewall lets through instead, from the stack's file alone; "
+        "exit code 1 when application nodes reach the internet",
+    )
     parser.add_argument("--list", action="store_true", help="print the probes' ids instead of running them")
     return parser.parse_args(arguments)
+
+
+def _analyse_firewall(stack: str, *, as_json: bool) -> int:
+    network = firewall.read_network(stack, Path())
+    cells, leaks = firewall.matrix(network), firewall.ways_out(network, "application")
+    if as_json:
+        print(firewall.as_json(stack, cells, leaks))
+    else:
+        firewall.print_table(cells, Console(width=None if sys.stdout.isatty() else report.WIDTH))
+    print(firewall.verdict(leaks), file=sys.stderr)
+    return FELL_SHORT if leaks else 0
 
 
 def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Progress) -> list[Result]:

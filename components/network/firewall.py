@@ -11,6 +11,7 @@ from typing import Literal
 
 from settings.network import HEALTH_CHECKERS, METADATA_SERVER, ExtraRule, GkeNetwork, NodeRole
 
+NODES: tuple[NodeRole, ...] = ("application", "gateway")
 ANYWHERE = (IPv4Network("0.0.0.0/0"),)
 LOWEST = 65535
 """The priority that everything else goes before."""
@@ -52,8 +53,7 @@ def rules(settings: GkeNetwork) -> tuple[FirewallRule, ...]:
     denies every machine stays so, unless the VPC is an adopted one.
     """
     cidrs, firewall = settings.cidrs, settings.firewall
-    nodes: tuple[NodeRole, ...] = ("application", "gateway")
-    everyone: tuple[NodeRole, ...] = nodes if firewall.hardened else ()
+    everyone = NODES if firewall.hardened else ()
 
     def allow_egress(
         name: str, ranges: tuple[IPv4Network, ...], traffic: Traffic, description: str, targets: tuple[NodeRole, ...]
@@ -87,7 +87,7 @@ def rules(settings: GkeNetwork) -> tuple[FirewallRule, ...]:
             ranges=ANYWHERE,
             traffic=(Traffic("all"),),
             priority=LOWEST,
-            targets=nodes if settings.adopt_vpc else (),
+            targets=NODES if settings.adopt_vpc else (),
             description="Default rule to deny all egress from the network.",
         ),
         allow_egress(
@@ -232,7 +232,8 @@ def platform_rules(settings: GkeNetwork) -> tuple[FirewallRule, ...]:
     """The rules that nobody declares: the VPC's implied ones and those that GKE makes with a private cluster.
 
     GKE's names carry the cluster's name and a hash; here they are `gke-` and the last part. They are for the cluster's
-    nodes, whatever their account. Their sources are taken to be the cluster's first subnet alone.
+    nodes, told by a tag, which are those of the two node accounts. Their sources are taken to be those of the cluster's
+    first subnet alone.
     Reference: Google Kubernetes Engine, "Automatically created firewall rules".
     """
     cidrs = settings.cidrs
@@ -253,6 +254,7 @@ def platform_rules(settings: GkeNetwork) -> tuple[FirewallRule, ...]:
             ranges=ranges,
             traffic=traffic,
             priority=priority,
+            targets=NODES,
             description=description,
         )
 
