@@ -63,7 +63,7 @@ class Listener:
 
 def serve(listeners: Sequence[Listener]) -> None:
     """Serve for ever. All ports are open before the first request is answered; OSError if one is not free."""
-    servers = [_Server(listener) for listener in listeners]
+    servers = [Server(listener) for listener in listeners]
     threads = [threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 3600}) for server in servers]
     for thread in threads:
         thread.start()
@@ -80,7 +80,9 @@ def server_tls(certificate: str, key: str, client_authority: str | None = None) 
     return context
 
 
-class _Server(ThreadingTCPServer):
+class Server(ThreadingTCPServer):
+    """The server of one listener, its port open."""
+
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128
@@ -106,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "meshgate-lab", ""
     timeout = IDLE
     disable_nagle_algorithm = True
-    server: _Server
+    server: Server
 
     def handle(self) -> None:
         try:

@@ -6,7 +6,7 @@ real server says, as far as a workload needs it for Google's client libraries.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
 
 from lab.google.iam import LIFETIME, Project, Tokens, allows
@@ -40,46 +40,33 @@ class Workload:
 
 def answer(project: Project, tokens: Tokens, find: Callable[[str], Workload | None], request: Request) -> Answer:
     """The answer to one request; `find` tells whose the caller's address is."""
-    # Both keep an attacker from having some program fetch a token for him: a browser or a plain fetch lacks the one
-    # header, a proxy adds the other.
+    workload = None
+    # The two headers keep an attacker from having some program fetch a token for him: a browser or a plain fetch
+    # lacks the one, a proxy adds the other.
     if request.headers.get(FLAVOR.lower()) != "Google":
-        return _text(403, f'Missing required header "{FLAVOR}": "Google"\n')
-    if "x-forwarded-for" in request.headers:
-        return _text(403, "Requests with the header X-Forwarded-For are refused\n")
-    workload = find(request.client)
-    if workload is None:
-        return _text(403, f"No workload has the address {request.client}\n")
-    return _look_up(_tree(project, tokens, workload), request, _account(project, workload))
-
-
-def _account(project: Project, workload: Workload) -> str:
-    """Whom the workload acts as: the annotated account or, without one, itself."""
-    return workload.account or _identity(project, workload)
+        found = Answer(403, f'Missing required header "{FLAVOR}": "Google"\n')
+    elif "x-forwarded-for" in request.headers:
+        found = Answer(403, "Requests with the header X-Forwarded-For are refused\n")
+    elif (workload := find(request.client)) is None:
+        found = Answer(403, f"No workload has the address {request.client}\n")
+    else:
+        found = _look_up(_tree(project, tokens, workload), request)
+    return replace(found, headers=HEADERS, caller=_identity(project, workload) if workload else "")
 
 
 def _identity(project: Project, workload: Workload) -> str:
+    """The workload itself, as IAM's policies name it."""
     return f"{project.pool}[{workload.namespace}/{workload.service_account}]"
 
 
 def _tree(project: Project, tokens: Tokens, workload: Workload) -> Tree:
-    def token() -> Answer:
-        policy = project.accounts.get(workload.account, {})
-        if workload.account and not allows(policy, _identity(project, workload), "iam.serviceAccounts.getAccessToken"):
-            return _text(403, DENIED)
-        content = {
-            "access_token": tokens.issue(_account(project, workload)),
-            "expires_in": LIFETIME - 1,
-            "token_type": "Bearer",
-        }
-        return Answer(200, json.dumps(content), "application/json")
-
     # Without an annotation GKE shows the pool alone, whichever workload asks.
     email = workload.account or project.pool
     account: Tree = {
         "aliases": ["default"],
         "email": email,
         "scopes": ["https://www.googleapis.com/auth/cloud-platform"],
-        "token": token,
+        "token": lambda: _token(project, tokens, workload),
     }
     return {
         "computeMetadata": {
@@ -91,31 +78,34 @@ def _tree(project: Project, tokens: Tokens, workload: Workload) -> Tree:
     }
 
 
-def _look_up(tree: Tree, request: Request, caller: str) -> Answer:
+def _token(project: Project, tokens: Tokens, workload: Workload) -> Answer:
+    account = _identity(project, workload)
+    if workload.account:
+        if not allows(project.accounts.get(workload.account, {}), account, "iam.serviceAccounts.getAccessToken"):
+            return Answer(403, DENIED)
+        account = workload.account
+    content = {"access_token": tokens.issue(account), "expires_in": LIFETIME - 1, "token_type": "Bearer"}
+    return Answer(200, json.dumps(content), "application/json")
+
+
+def _look_up(tree: Tree, request: Request) -> Answer:
     node: Tree | list[str] | str | Callable[[], Answer] = tree
     for part in filter(None, request.path.split("/")):
         if not isinstance(node, Mapping) or part not in node:
-            return _text(404, f"{request.path} not found\n", caller)
+            return Answer(404, f"{request.path} not found\n")
         node = node[part]
     if callable(node):
-        made = node()
-        return Answer(made.status, made.body, made.content_type, HEADERS, caller)
+        return node()
     if request.query.get("recursive", "").lower() == "true":
-        return Answer(200, json.dumps(_plain(node)), "application/json", HEADERS, caller)
-    if isinstance(node, Mapping):
-        lines = [f"{name}/" if isinstance(below, Mapping) else name for name, below in node.items()]
-    else:
-        lines = node if isinstance(node, list) else []
-    body = node if isinstance(node, str) else "".join(f"{line}\n" for line in lines)
-    return Answer(200, body, "application/text", HEADERS, caller)
+        return Answer(200, json.dumps(_values(node)), "application/json")
+    if isinstance(node, str):
+        return Answer(200, node, "application/text")
+    names = (f"{name}/" if isinstance(node, Mapping) and isinstance(node[name], Mapping) else name for name in node)
+    return Answer(200, "".join(f"{name}\n" for name in names), "application/text")
 
 
-def _plain(node: object) -> object:
+def _values(node: object) -> object:
     """A part of the tree without what is made when asked for."""
     if isinstance(node, Mapping):
-        return {name: _plain(below) for name, below in node.items() if not callable(below)}
+        return {name: _values(below) for name, below in node.items() if not callable(below)}
     return node
-
-
-def _text(status: int, body: str, caller: str = "") -> Answer:
-    return Answer(status, body, headers=HEADERS, caller=caller)

@@ -1,6 +1,7 @@
 """Whose an address is: the pod that has it, and what its ServiceAccount says."""
 
 import time
+from ipaddress import IPv4Address
 
 from lightkube import Client
 from lightkube.core.exceptions import ApiError
@@ -8,6 +9,7 @@ from lightkube.models.core_v1 import PodSpec
 from lightkube.resources.core_v1 import Pod, ServiceAccount
 
 from lab.google.metadata import ANNOTATION, Workload
+from lab.topology import PODS_RANGE
 
 PATIENCE = 5.0
 """Seconds. A new pod's first request may come before its kubelet has told the API server the pod's address."""
@@ -16,14 +18,15 @@ PATIENCE = 5.0
 def find(client: Client, address: str) -> Workload | None:
     """The workload at a pod's address. None if there is none: a node's own address belongs to no workload."""
     end = time.monotonic() + PATIENCE
-    while True:
+    while IPv4Address(address) in PODS_RANGE:
         # Asked anew for each request: an address changes hands.
         pods = [it for it in client.list(Pod, namespace="*", fields={"status.podIP": address}) if holds_address(it)]
         if pods:
             return _workload(client, pods[0])
         if time.monotonic() > end:
-            return None
+            break
         time.sleep(0.3)
+    return None
 
 
 def holds_address(pod: Pod) -> bool:

@@ -1,0 +1,128 @@
+"""The lab's own web servers: requests and answers, TLS, and clients that must show a certificate."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from lab import internet, mutual, pki, web
+from lab.instance import Instance
+
+LOCAL = IPv4Address("127.0.0.1")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., int]]:
+    """Starts a server and returns its port."""
+    servers = []
+
+    def start(answer: web.Answering, tls: ssl.SSLContext | None = None) -> int:
+        server = web.Server(web.Listener(str(LOCAL), 0, answer, tls))
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        return int(server.server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
+    monkeypatch.setenv("MESHGATE_LAB_DIR", str(tmp_path))
+    instance = Instance("test")
+    internet.certificates(instance)
+    return instance
+
+
+def test_requests_and_answers_on_one_connection(start: Callable[..., int], caplog: pytest.LogCaptureFixture) -> None:
+    seen = []
+
+    def answer(request: web.Request) -> web.Answer:
+        seen.append(request)
+        return web.Answer(404, "nö\n", headers={"X-A": "b"}, caller="somebody")
+
+    caplog.set_level("INFO", "web")
+    connection = http.client.HTTPConnection(str(LOCAL), start(answer), timeout=5)
+    for method, body in (("GET", "nö\n"), ("HEAD", "")):
+        connection.request(method, "/a%2Fb/c?d=e%20f", headers={"Metadata-Flavor": "Google", "Host": "x.test"})
+        response = connection.getresponse()
+        assert (response.status, response.read().decode(), response.headers["X-A"]) == (404, body, "b")
+        assert response.headers["Content-Length"] == "4"
+    request = seen[0]
+    assert (request.path, dict(request.query), request.client) == ("/a%2Fb/c", {"d": "e f"}, "127.0.0.1")
+    assert request.headers["metadata-flavor"] == "Google"
+    assert (request.secure, request.certificate) == (False, None)
+    connection.close()
+    assert "GET x.test/a%2Fb/c?d=e%20f 404 127.0.0.1 somebody" in caplog.messages
+
+
+def test_an_error_is_no_silence(start: Callable[..., int], caplog: pytest.LogCaptureFixture) -> None:
+    def answer(request: web.Request) -> web.Answer:
+        raise ValueError("on purpose")
+
+    connection = http.client.HTTPConnection(str(LOCAL), start(answer), timeout=5)
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (500, b"internal error\n")
+    connection.request("POST", "/", body="x")
+    assert connection.getresponse().status == 501
+    connection.close()
+    assert "no answer to /" in caplog.text
+
+
+def test_a_stuck_handshake_holds_nobody_up(start: Callable[..., int], instance: Instance) -> None:
+    authority = pki.internet_authority(instance)
+    pair = authority.issue("web", "web", addresses=[LOCAL])
+    port = start(
+        lambda request: web.Answer(200, str(request.secure)), web.server_tls(str(pair.certificate), str(pair.key))
+    )
+    silent = http.client.HTTPConnection(str(LOCAL), port, timeout=5)
+    silent.connect()
+    trust = ssl.create_default_context(cafile=str(authority.certificate))
+    connection = http.client.HTTPSConnection(str(LOCAL), port, timeout=5, context=trust)
+    connection.request("GET", "/")
+    assert connection.getresponse().read() == b"True"
+    connection.close()
+    silent.close()
+
+
+def test_a_client_is_known_by_its_certificate(start: Callable[..., int], instance: Instance, tmp_path: Path) -> None:
+    authority, clients = pki.internet_authority(instance), pki.internet_client_authority(instance)
+    pair = authority.issue("mutual", "mutual", addresses=[LOCAL])
+    port = start(mutual.answer, web.server_tls(str(pair.certificate), str(pair.key), str(clients.certificate)))
+
+    def ask(certificate: Path | None, key: Path | None) -> object:
+        trust = ssl.create_default_context(cafile=str(authority.certificate))
+        if certificate:
+            trust.load_cert_chain(certificate, key)
+        connection = http.client.HTTPSConnection(str(LOCAL), port, timeout=5, context=trust)
+        try:
+            connection.request("GET", "/")
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    assert ask(instance.internet_client_certificate, instance.internet_client_key) == {
+        "client": {"organizationName": "meshgate-lab", "commonName": "egress-gateway"}
+    }
+    stranger = authority.issue("stranger", "egress-gateway", ["meshgate-lab"])
+    for certificate, key in ((None, None), (stranger.certificate, stranger.key)):
+        with pytest.raises(OSError):  # noqa: PT011  an alert, or the connection's end: whichever the client sees first
+            ask(certificate, key)
+
+
+def test_the_clients_key_is_private(instance: Instance) -> None:
+    assert instance.internet_client_key.stat().st_mode & 0o777 == 0o600
+    before = instance.internet_client_certificate.read_bytes()
+    internet.certificates(instance)
+    assert instance.internet_client_certificate.read_bytes() == before
+    assert instance.internet_ca.exists()
