@@ -139,7 +139,7 @@ def plugins(instance: Instance) -> Path:
     """The directory of the CNI plugins: Debian's, and the lab's own."""
     directory = instance.directory / "cni"
     directory.mkdir(parents=True, exist_ok=True)
-    for name in ("ptp", "host-local", "portmap"):
+    for name in ("loopback", "ptp", "host-local", "portmap"):  # containerd uses loopback of its own accord
         with suppress(FileExistsError):
             (directory / name).symlink_to(CNI_PLUGINS / name)
     write(directory / network_policy.PLUGIN, network_policy.plugin(instance), 0o755)
