@@ -67,7 +67,7 @@ def agent(instance: Instance) -> service.Service:
 def plugin(instance: Instance) -> str:
     """The CNI plugin, a shell script; the last of its chain. A pod that is not admitted does not start."""
     url = "http://network-policy/"
-    curl = shlex.join([system("curl"), "--silent", "--show-error", "--fail", f"--max-time={PATIENCE}"])
+    curl = shlex.join([system("curl"), "--silent", "--show-error", "--fail", "--max-time", str(PATIENCE)])
     socket = shlex.quote(str(_socket(instance)))
     return f"""#!/bin/sh
 case "$CNI_COMMAND" in
