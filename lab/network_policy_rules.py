@@ -116,8 +116,8 @@ def render(rules: Rules, stale_counters: Iterable[str] = ()) -> str:
     Counters go on counting; `stale_counters` are those that the node has and no rule uses any more. Connections that
     exist are not cut when a policy comes: it decides on new ones, as with the engines of real clusters.
     """
-    counters = "".join(f'    counter "{name}" {{ }}\n' for name in rules.counters)
-    deletions = "".join(f'delete counter ip {TABLE} "{name}"\n' for name in stale_counters)
+    counters = "".join(f"    counter {name} {{ }}\n" for name in rules.counters)
+    deletions = "".join(f"delete counter ip {TABLE} {name}\n" for name in stale_counters)
     egress = "".join(f"        {line}\n" for line in _lines(rules.egress, "ip saddr", egress_counter))
     ingress = "".join(f"        {line}\n" for line in _lines(rules.ingress, "ip daddr", ingress_counter))
     # `accept` ends a base chain only: what egress accepts, ingress still judges.
