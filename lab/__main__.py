@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tools
-from lab import cluster, deploy, sim
+from lab import cluster, deploy, network, sim
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance, default_name
@@ -46,11 +46,23 @@ def status(instance: Instance, arguments: argparse.Namespace) -> int:
     return 0 if rows and all(row.state == "running" for row in rows) else 1
 
 
+def counters(instance: Instance, arguments: argparse.Namespace) -> int:
+    found = network.counters(instance)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        table = Table("rule", "packets")
+        for name, packets in sorted(found.items()):
+            table.add_row(name, str(packets))
+        Console().print(table)
+    return 0
+
+
 def up_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bare", action="store_true", help="only a control plane, with simulated nodes")
 
 
-def status_arguments(parser: argparse.ArgumentParser) -> None:
+def json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true")
 
 
@@ -65,7 +77,8 @@ class Command:
 
 COMMANDS = {
     "up": Command(up, "start what does not run; nothing happens to what does", up_arguments),
-    "status": Command(status, "what runs and what does not; exit status 1 unless all does", status_arguments),
+    "status": Command(status, "what runs and what does not; exit status 1 unless all does", json_argument),
+    "counters": Command(counters, "how many packets each rule of the router decided on", json_argument),
     "down": Command(down, "remove the lab and all that it left"),
     "pulumi": Command(runner.run_pulumi, "run pulumi on the lab", runner.pulumi_arguments),
     "deploy": Command(deploy.run, "pulumi up of a stack, also after one that was killed", deploy.arguments),

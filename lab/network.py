@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,10 +52,20 @@ def namespaces(instance: Instance) -> list[Path]:
 
 
 def counters(instance: Instance) -> dict[str, int]:
-    """How many packets each of the router's rules decided on, by the rule's name (firewall.RULES, DEFAULT)."""
+    """How many packets that begin a connection each of the router's rules decided on, by the rule's name.
+
+    A rule of the nodes' firewall is there for each pool (`application/global-deny-egress-all`) and for all pools
+    together (`global-deny-egress-all`).
+    """
     answer = _in_router(instance, ["nft", "--json", "list", "counters", "table", "ip", firewall.TABLE])
     items = [item["counter"] for item in json.loads(answer)["nftables"] if "counter" in item]
-    return {item["name"]: item["packets"] for item in items}
+    found: Counter[str] = Counter()
+    for item in items:
+        found[item["name"]] += item["packets"]
+        _, pool, rule = item["name"].rpartition("/")
+        if pool:
+            found[rule] += item["packets"]
+    return dict(found)
 
 
 def _create_namespace(path: Path) -> None:

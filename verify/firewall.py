@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from components.network.firewall import FirewallRule, Traffic, platform_rules, rules
+from components.network.firewall import FirewallRule, Traffic, in_order, platform_rules, rules
 from settings.errors import SettingsError, from_validation
 from settings.network import GOOGLE_APIS, HEALTH_CHECKERS, METADATA_SERVER, PRIVATE, GkeNetwork, NetworkSettings
 from verify.errors import VerifyError
@@ -101,11 +101,6 @@ class Firewall:
             ):
                 return Decision(rule.action == "ALLOW", rule.name)
         raise AssertionError("the implied rules are for everything")
-
-
-def in_order(rules: Iterable[FirewallRule]) -> tuple[FirewallRule, ...]:
-    """The rules as the cloud asks them: by priority, at the same priority those that deny before those that allow."""
-    return tuple(sorted(rules, key=lambda rule: (rule.priority, rule.action != "DENY")))
 
 
 def _covers(traffic: Traffic, protocol: Protocol, port: int | None) -> bool:

@@ -5,6 +5,7 @@ The same data makes the cloud's rules, the reachability analysis (verify.firewal
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Literal
@@ -44,6 +45,11 @@ class FirewallRule:
     """The accounts of the machines that it is for; every machine of the VPC when empty."""
 
     description: str
+
+
+def in_order(rules: Iterable[FirewallRule]) -> tuple[FirewallRule, ...]:
+    """The rules as the cloud asks them: by priority, at the same priority those that deny before those that allow."""
+    return tuple(sorted(rules, key=lambda rule: (rule.priority, rule.action != "DENY")))
 
 
 def rules(settings: GkeNetwork) -> tuple[FirewallRule, ...]:
