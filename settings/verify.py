@@ -25,9 +25,13 @@ class VerifySettings(Model):
     image: str = "docker.io/curlimages/curl:8.16.0"
     """Image of the short-lived probe pods; it has sh, sleep and curl with OpenSSL."""
 
+    trust: str | None = None
+    """Path of the CAs' certificates (PEM) that probe pods trust for hosts outside; left out, those of the image."""
+
     firewall_counters: tuple[str, ...] = ()
     """A command that prints how many packets each rule of the nodes' firewall decided on, as a JSON object by the
-    rule's name; without it, probes say that the firewall's part was not seen."""
+    rule's name; packets that NetworkPolicies dropped are `egress-<namespace>` and `ingress-<namespace>`. Without it,
+    probes say that the firewall's part was not seen."""
 
     clients: Annotated[tuple[Client, ...], Field(min_length=1)] = (Client(name="here"),)
 

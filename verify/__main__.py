@@ -18,14 +18,16 @@ from settings import Settings, SettingsError
 from stacks.contracts import ContractError
 from verify import curl, firewall, report
 from verify.context import Context
+from verify.counters import Firewall
 from verify.errors import VerifyError
 from verify.kube import Kube
-from verify.pods import Images, Pods
+from verify.pods import Pods
 from verify.probe import Probe
 from verify.runner import Result, run, select
 from verify.scenarios import probes
 from verify.shell import Local
 from verify.stack import read_contracts, read_settings
+from verify.workload import Images
 
 FELL_SHORT = 1
 UNUSABLE = 2
@@ -120,6 +122,7 @@ def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Pr
         curl.check_version(client)
     kube = Kube.from_kubeconfig(contracts["cluster"]["kubeconfig"])
     istio = settings.istio
+    trust = _trust(settings.verify.trust)
     images = Images(asking=settings.verify.image, serving=f"{istio.hub}/proxyv2:{istio.version}")
     stop = threading.Event()
     done = 0
@@ -134,7 +137,7 @@ def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Pr
     try:
         with (
             tempfile.TemporaryDirectory(prefix="meshgate-verify-") as directory,
-            Pods(kube, contracts["mesh"]["revision_tag"], images, stop, progress.tell) as pods,
+            Pods(kube, contracts["mesh"]["revision_tag"], images, stop, progress.tell, trust) as pods,
         ):
             context = Context(
                 settings=settings,
@@ -144,11 +147,19 @@ def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Pr
                 pods=pods,
                 directory=Path(directory),
                 stop=stop,
+                firewall=Firewall(settings.verify.firewall_counters),
             )
             pods.start(workload for probe in chosen.values() for workload in probe.workloads)
             return run(chosen, context, report=finished)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _trust(path: str | None) -> str | None:
+    try:
+        return None if path is None else Path(path).expanduser().read_text(encoding="utf-8")
+    except OSError as error:
+        raise VerifyError(f"meshgate:verify.trust: cannot read {path}: {error.strerror}") from None
 
 
 def _write(path: Path, text: str) -> None:

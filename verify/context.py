@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from settings import Layer, Settings
+from verify.counters import Firewall
 from verify.envoy import Proxies
 from verify.kube import Kube
 from verify.pods import Pods
@@ -35,14 +37,17 @@ class Context:
     stop: threading.Event
     """Set when the run is given up: whoever waits stops waiting."""
 
-    _proxies: dict[tuple[str, str], Proxies] = field(default_factory=dict)
+    firewall: Firewall
+    """The nodes' firewall, as far as its counters can be read."""
+
+    _proxies: dict[tuple[str, frozenset[tuple[str, str]]], Proxies] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def gateway(self, namespace: str, app: str) -> Proxies:
-        """The proxies of the gateway whose pods have the label `app`: one object, as their counters have one lock."""
+    def gateway(self, namespace: str, labels: Mapping[str, str]) -> Proxies:
+        """The proxies of the gateway whose pods have these labels: one object, as their counters have one lock."""
         with self._lock:
-            proxies = Proxies(self.kube, self.stop, namespace, {"app": app})
-            return self._proxies.setdefault((namespace, app), proxies)
+            proxies = Proxies(self.kube, self.stop, namespace, dict(labels))
+            return self._proxies.setdefault((namespace, frozenset(labels.items())), proxies)
 
     def file(self, content: str | bytes) -> Path:
         """A new file that only this user can read; certificates and keys reach curl by it, not by its command line."""

@@ -21,7 +21,12 @@ MINIMUM_VERSION = (7, 88)
 TIMEOUT = 10
 """Seconds that a request may take."""
 
+UNREACHED_SECONDS = 3
+"""Seconds after which a connection that nobody answers is taken for blocked; the packet is sent twice until then."""
+
+NOT_RESOLVED = 6
 REFUSED = 7
+TIMED_OUT = 28
 TLS_FAILED = 35
 WRITE_FAILED = 55
 READ_FAILED = 56
@@ -29,10 +34,10 @@ NOT_TRUSTED = 60
 HTTP2_FAILED = 16
 
 MEANINGS = {
-    6: "name not resolved",
+    NOT_RESOLVED: "name not resolved",
     REFUSED: "no connection",
     HTTP2_FAILED: "HTTP/2 failed",
-    28: "timed out",
+    TIMED_OUT: "timed out",
     TLS_FAILED: "TLS handshake failed",
     47: "too many redirects",
     52: "empty reply",
@@ -54,27 +59,43 @@ class ClientCertificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One request. TLS is always verified."""
+    """One request."""
 
     url: str
     user_agent: str
+    method: str = "GET"
     connect_to: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
     """For the host and port of a URL, the address and port to connect to instead of a DNS lookup."""
 
     trust: Path | None = None
     """PEM file with the only CAs that are trusted; the system's when None."""
 
+    trusting: bool = False
+    """Whether any server's certificate will do: for what an attacker would do, never for a success."""
+
     headers: Mapping[str, str] = field(default_factory=dict)
+    secret_headers: Mapping[str, str] = field(default_factory=dict)
+    """They reach curl by its stdin, never by its command line."""
+
     certificate: ClientCertificate | None = None
     follow: bool = False
     """Whether redirects are followed."""
+
+    connect_seconds: int = TIMEOUT
+    """How long a connection may take to come about."""
+
+    @property
+    def stdin(self) -> str:
+        """curl's configuration with what is secret."""
+        return "".join(f'header = "{_quoted(f"{name}: {value}")}"\n' for name, value in self.secret_headers.items())
 
     def command(self, separator: str) -> list[str]:
         """curl's command line; the facts about the transfer come after `separator` on stdout."""
         command = [
             # --disable comes first: no ~/.curlrc; no proxy of the environment either.
             *("curl", "--disable", "--noproxy", "*", "--silent", "--show-error", "--verbose"),
-            *("--max-time", str(TIMEOUT), "--user-agent", self.user_agent),
+            *("--max-time", str(TIMEOUT), "--connect-timeout", str(self.connect_seconds)),
+            *("--user-agent", self.user_agent),
             *("--write-out", separator + '{"transfer": %{json}, "headers": %{header_json}}'),
         ]
         for (host, port), (address, real_port) in self.connect_to.items():
@@ -82,6 +103,12 @@ class Request:
         if self.trust is not None:
             # With --cacert alone curl still trusts the system's directory of CAs.
             command += ["--cacert", str(self.trust), "--capath", "/dev/null"]
+        if self.trusting:
+            command += ["--insecure"]
+        if self.method != "GET":
+            command += ["--head"] if self.method == "HEAD" else ["--request", self.method]
+        if self.secret_headers:
+            command += ["--config", "-"]
         for name, value in self.headers.items():
             command += ["--header", f"{name}: {value}"]
         if self.certificate is not None:
@@ -114,6 +141,9 @@ class Response:
     local: str
     """The client's address and port, as Envoy writes them in its log."""
 
+    tried: str | None
+    """The address and port that was tried last, whether it answered or not."""
+
     redirects: int
     url: str
     """The last one that was asked."""
@@ -129,7 +159,7 @@ class Response:
 def send(shell: Shell, request: Request) -> Response:
     """Send one request from `shell`. Raises VerifyError when curl itself cannot be run."""
     separator = f"\n{secrets.token_hex(16)}\n"
-    return parse(shell.run(request.command(separator), TIMEOUT + 5), separator)
+    return parse(shell.run(request.command(separator), TIMEOUT + 5, request.stdin), separator)
 
 
 def parse(completed: Completed, separator: str) -> Response:
@@ -140,6 +170,7 @@ def parse(completed: Completed, separator: str) -> Response:
         raise VerifyError(f"curl made no transfer (exit {completed.exit_code}): {said[-1]}")
     both: dict[str, Any] = json.loads(facts)
     transfer = both["transfer"]
+    tried = re.findall(r"^\*\s+Trying ([0-9.]+:\d+)", completed.stderr, re.MULTILINE)
     versions = re.findall(r"^\* SSL connection using (TLSv[0-9.]+)", completed.stderr, re.MULTILINE)
     return Response(
         exit_code=completed.exit_code,
@@ -151,9 +182,14 @@ def parse(completed: Completed, separator: str) -> Response:
         body=body,
         certificates=_certificates(transfer.get("certs") or ""),
         local=f"{transfer['local_ip']}:{transfer['local_port']}",
+        tried=tried[-1] if tried else None,
         redirects=transfer["num_redirects"],
         url=transfer["url_effective"],
     )
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _certificates(text: str) -> tuple[x509.Certificate, ...]:

@@ -16,6 +16,8 @@ class AccessLogLine:
     response_code: str
     response_flags: str
     response_code_details: str
+    connection_termination_details: str
+    upstream_transport_failure_reason: str
     user_agent: str
     upstream_cluster: str
     downstream_remote_address: str
@@ -32,6 +34,8 @@ _OPERATORS = {
     "response_code": "%RESPONSE_CODE%",
     "response_flags": "%RESPONSE_FLAGS%",
     "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "user_agent": "%REQ(USER-AGENT)%",
     "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",

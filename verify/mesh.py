@@ -10,8 +10,9 @@ from verify import curl
 from verify.context import Context, user_agent
 from verify.curl import Request, Response
 from verify.logs import AccessLogLine
-from verify.pods import ProbePod, Workload
+from verify.pods import ProbePod
 from verify.probe import Outcome, Probe
+from verify.workload import Workload
 
 SCENARIO = "mesh"
 

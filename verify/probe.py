@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from verify.context import Context
-    from verify.pods import Workload
+    from verify.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)

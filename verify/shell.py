@@ -26,8 +26,11 @@ class Shell(Protocol):
     def name(self) -> str:
         """What people call it."""
 
-    def run(self, command: Sequence[str], timeout: float) -> Completed:
-        """Run a command for at most `timeout` seconds. Raises VerifyError when it cannot be run or does not end."""
+    def run(self, command: Sequence[str], timeout: float, stdin: str = "") -> Completed:
+        """Run a command for at most `timeout` seconds; `stdin` is what it may read.
+
+        Raises VerifyError when it cannot be run or does not end.
+        """
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,12 @@ class Local:
     name: str
     prefix: tuple[str, ...] = ()
 
-    def run(self, command: Sequence[str], timeout: float) -> Completed:
+    def run(self, command: Sequence[str], timeout: float, stdin: str = "") -> Completed:
         """Run a command, as `Shell.run` says."""
         try:
             done = subprocess.run(
                 [*self.prefix, *command],
-                stdin=subprocess.DEVNULL,
+                input=stdin,
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",

@@ -100,7 +100,7 @@ class Site:
 
     def proxies(self, context: Context) -> Proxies:
         """The gateway's Envoys."""
-        return context.gateway(self.ingress.namespace, self.gateway)
+        return context.gateway(self.ingress.namespace, {"app": self.gateway})
 
     def root(self, context: Context) -> str | None:
         """The root certificate that its clients trust, PEM; None leaves it to the client's own."""

@@ -25,7 +25,9 @@ class Mesh(Cluster):
         super().__init__()
         self.broken = broken
 
-    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float) -> Completed:
+    def run(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float, stdin: str = ""
+    ) -> Completed:
         agent = option(command, "--user-agent") or ""
         if "unregistered.invalid" in command[-1]:
             return self._outbound(command, agent)

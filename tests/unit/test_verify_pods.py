@@ -23,8 +23,9 @@ from tests.unit.verify_fakes import FakeKube
 from verify import pods
 from verify.errors import VerifyError
 from verify.kube import Kube
-from verify.pods import Images, Pods, Workload
+from verify.pods import Pods
 from verify.shell import Completed
+from verify.workload import LABELS, Images, Workload
 
 CALLER = Workload("caller", in_mesh=True)
 OUTSIDER = Workload("outsider", in_mesh=False)
@@ -40,7 +41,7 @@ class Cluster(FakeKube):
     old: Sequence[Namespace] = ()
 
     def namespaces(self, labels: dict[str, str]) -> list[Any]:
-        assert labels == pods.LABELS
+        assert labels == LABELS
         return list(self.old)
 
     def pod(self, namespace: str, name: str) -> Pod:
@@ -82,7 +83,7 @@ def test_pods_live_in_a_labelled_namespace_that_goes_away() -> None:
             "ServiceAccount outsider",
             "Pod outsider",
         ]
-        assert cluster.created[0].metadata.labels == {**pods.LABELS, "istio.io/rev": "stable"}
+        assert cluster.created[0].metadata.labels == {**LABELS, "istio.io/rev": "stable"}
         assert cluster.deleted == []
     assert cluster.deleted == [made.namespace]
 
@@ -198,7 +199,7 @@ def test_a_pod_that_does_not_come_up_says_why(monkeypatch: pytest.MonkeyPatch) -
 
 def test_what_cannot_be_created_is_told_by_each_that_asks_for_it() -> None:
     class Forbidden(Cluster):
-        def create(self, item: Any) -> None:
+        def create(self, item: Any, *, exists_ok: bool = False) -> None:
             raise VerifyError("cannot create namespace: forbidden")
 
     made = _pods(Forbidden())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -17,9 +17,11 @@ from components.mesh.istio import ACCESS_LOG_FORMAT
 from settings import Settings
 from verify import envoy
 from verify.context import Context
+from verify.counters import Firewall
 from verify.kube import Kube
-from verify.pods import Images, Pods
+from verify.pods import Pods
 from verify.shell import Completed
+from verify.workload import Images
 
 LOCAL = "203.0.113.10:40000"
 
@@ -41,6 +43,7 @@ def transfer(
     body: str = "",
     certificates: Sequence[x509.Certificate] = (),
     local: str = LOCAL,
+    tried: str | None = None,
     redirects: int = 0,
     url: str | None = None,
 ) -> Completed:
@@ -57,7 +60,8 @@ def transfer(
         "num_redirects": redirects,
         "url_effective": url or command[-1],
     }
-    stderr = f"* SSL connection using {tls} / TLS_AES_256_GCM_SHA384\n" if tls and not exit_code else ""
+    stderr = f"*   Trying {tried}...\n" if tried else ""
+    stderr += f"* SSL connection using {tls} / TLS_AES_256_GCM_SHA384\n" if tls and not exit_code else ""
     written = json.dumps({"transfer": facts, "headers": headers or {}})
     return Completed(
         exit_code, f"{body}{separator}{written}", stderr + (f"curl: ({exit_code}) {error}\n" if error else "")
@@ -87,7 +91,7 @@ class FakeShell:
     name: str = "here"
     commands: list[list[str]] = field(default_factory=list)
 
-    def run(self, command: Sequence[str], timeout: float) -> Completed:
+    def run(self, command: Sequence[str], timeout: float, stdin: str = "") -> Completed:
         self.commands.append(list(command))
         return self.answer(command)
 
@@ -105,8 +109,14 @@ class FakeKube:
     deleted: list[str] = field(default_factory=list)
     ran: list[tuple[str, list[str]]] = field(default_factory=list)
 
-    def create(self, item: Any) -> None:
+    def create(self, item: Any, *, exists_ok: bool = False) -> None:
         self.created.append(item)
+
+    def everywhere(self, kind: type[Any], labels: Mapping[str, str]) -> list[Any]:
+        return []
+
+    def delete(self, kind: type[Any], namespace: str, name: str) -> None:
+        self.deleted.append(f"{kind.__name__} {namespace}/{name}")
 
     def namespaces(self, labels: dict[str, str]) -> list[Any]:
         return []
@@ -123,7 +133,9 @@ class FakeKube:
     def log(self, namespace: str, pod: str, container: str, since: int) -> list[str]:
         return self.lines.get(pod, [])
 
-    def run(self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float) -> Completed:
+    def run(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float, stdin: str = ""
+    ) -> Completed:
         self.ran.append((pod, list(command)))
         text = "".join(f"listener.0.0.0.0_443.{name}: {value}\n" for name, value in self.counters.items())
         return Completed(0, text, "")
@@ -148,6 +160,7 @@ def context(
         pods=Pods(kube, "stable", Images(asking="curl", serving="proxyv2"), stop, lambda text: None),
         directory=directory,
         stop=stop,
+        firewall=Firewall(),
     )
 
 
