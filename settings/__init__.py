@@ -15,7 +15,7 @@ import pulumi.runtime.config
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from settings.authority import AuthoritySettings
-from settings.cluster import ClusterSettings, OnpremCluster
+from settings.cluster import ClusterSettings
 from settings.egress import EgressSettings
 from settings.errors import SettingsError, from_validation
 from settings.gateway_pool import GatewayPoolSettings
@@ -24,6 +24,7 @@ from settings.ingress import IngressSettings
 from settings.mesh import IstioSettings, ManagedMesh, MeshSettings
 from settings.model import Model, Problem, matching
 from settings.network import NetworkSettings
+from settings.platform import misfits
 from settings.teams import TeamsSettings
 from settings.verify import VerifySettings
 from settings.workload_identity import WorkloadIdentitySettings
@@ -143,34 +144,11 @@ def load(config: Mapping[str, Any]) -> Settings:
             problems.extend(problem.below(name) for problem in value.problems())
     if "layers" in good and ("upstream" in good or "upstream" not in config):
         problems.extend(_layering(good, config))
-    problems.extend(_platform(good, config))
+    problems.extend(misfits(good, config))
     problems.extend(_namespaces(good))
     if problems:
         raise SettingsError(problems)
     return settings
-
-
-def _platform(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
-    """What the kinds of several layers mean for each other."""
-    if "gcp" not in config:
-        for layer in get_args(Layer):
-            if getattr(good.get(layer), "kind", None) in ("gke", "managed"):
-                yield Problem(key="gcp", message=f"is missing; {layer} is in Google Cloud: give its project and region")
-                break
-    mesh = good.get("mesh")
-    if isinstance(mesh, ManagedMesh):
-        if "authority" in good.get("layers", ()):
-            yield Problem(
-                key="authority",
-                message="has no use: the managed mesh has a CA of its own; take it out, or use istiod",
-            )
-        istio: IstioSettings | None = good.get("istio")
-        if istio and istio.values:
-            yield Problem(
-                key="istio.values", message="are those of istiod's chart; the managed mesh takes none, take them out"
-            )
-        if isinstance(good.get("cluster"), OnpremCluster):
-            yield Problem(key="mesh.kind", message="is managed, which only a cluster of the kind gke has; use istiod")
 
 
 def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:

@@ -81,21 +81,23 @@ class OnpremCluster(Model):
 
 
 class AuthorizedNetwork(Model):
-    """Who may reach the control plane's public address."""
+    """Who may reach the control plane's addresses besides its nodes and their pods."""
 
     name: str
     cidr: Cidr
 
 
 class ControlPlane(Model):
-    """How the control plane is reached from outside the VPC; from inside it always is, at its private address."""
+    """How the control plane is reached; nodes and pods reach it at its private address in any case."""
 
     public: bool = False
-    """Whether it has a public address, for the authorized networks only."""
+    """Whether it has a public address too."""
 
     authorized_networks: tuple[AuthorizedNetwork, ...] = ()
+    """Of the private address these are networks of the VPC and what is connected to it."""
+
     dns_endpoint: bool = True
-    """Whether it is also reached at its DNS name, guarded by IAM; kubeconfig then names that."""
+    """Whether it is also reached by its DNS name, from anywhere, guarded by IAM; kubeconfig then names that."""
 
     def problems(self) -> Iterator[Problem]:
         if self.public and not self.authorized_networks:
@@ -105,10 +107,17 @@ class ControlPlane(Model):
                 yield Problem(key=f"authorizedNetworks[{index}].cidr", message="is everybody; name the networks")
 
 
+PoolName = Annotated[
+    str,
+    matching(r"[a-z]([-a-z0-9]{0,37}[a-z0-9])?", "at most 39 lower-case letters, digits and '-', a letter first"),
+]
+"""Of a node pool in GKE; its nodes are labelled with it."""
+
+
 class GkeNodePool(Model):
     """The application node pool."""
 
-    name: DnsLabel = "application"
+    name: PoolName = "application"
     machine_type: str = "e2-standard-4"
     nodes: Replicas = Replicas(min=1, max=3)
     """Nodes in each of the cluster's zones: the autoscaler moves between the two."""
@@ -118,13 +127,20 @@ class GkeCluster(Model):
     """A private, VPC-native GKE cluster with Dataplane V2, Workload Identity and Shielded nodes."""
 
     kind: Literal["gke"]
-    name: DnsLabel = "cluster1"
+    name: Annotated[
+        str,
+        matching(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", "at most 40 lower-case letters, digits and '-', a letter first"),
+    ] = "cluster1"
     location: Annotated[
         str,
         matching(r"[a-z]+-[a-z]+[0-9]+(-[a-z])?", "a region or a zone, for example europe-west1 or europe-west1-b"),
     ]
+    """A region spreads control plane and nodes over its zones; a zone has one of each."""
+
     release_channel: Literal["RAPID", "REGULAR", "STABLE", "EXTENDED"] = "REGULAR"
     deletion_protection: bool = True
+    """Whether the provider refuses to delete it; to do so, set false and run `pulumi up` before `pulumi destroy`."""
+
     control_plane: ControlPlane = ControlPlane()
     application_pool: GkeNodePool = GkeNodePool()
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.cluster import Taint
-from settings.model import DnsLabel, Model, Problem, Replicas
+from settings.cluster import PoolName, Taint
+from settings.model import Model, Problem, Replicas
 
 DEDICATED = Taint(key="dedicated", value="gateway", effect="NoSchedule")
 """Keeps off the pool what does not tolerate it."""
@@ -18,7 +18,7 @@ class GkeGatewayPool(Model):
     """A node pool with the gateway's node account; in the hardened network also with a subnet of its own."""
 
     kind: Literal["gke"]
-    name: DnsLabel = "gateway"
+    name: PoolName = "gateway"
     machine_type: str = "e2-standard-4"
     nodes: Replicas = Replicas(min=1, max=3)
     """Nodes in each of the cluster's zones: the autoscaler moves between the two."""
@@ -27,6 +27,7 @@ class GkeGatewayPool(Model):
 
     def problems(self) -> Iterator[Problem]:
         yield from (problem.below("nodes") for problem in self.nodes.problems())
+        yield from _weak(self.taint)
 
 
 class OnpremGatewayPool(Model):
@@ -37,6 +38,17 @@ class OnpremGatewayPool(Model):
     """The labels that select the pool's nodes."""
 
     taint: Taint = DEDICATED
+
+    def problems(self) -> Iterator[Problem]:
+        yield from _weak(self.taint)
+
+
+def _weak(taint: Taint) -> Iterator[Problem]:
+    if taint.effect == "PreferNoSchedule":
+        yield Problem(
+            key="taint.effect",
+            message="is PreferNoSchedule, which keeps nobody off the gateway's nodes; use NoSchedule or NoExecute",
+        )
 
 
 GatewayPoolSettings = Annotated[GkeGatewayPool | OnpremGatewayPool, Field(discriminator="kind")]

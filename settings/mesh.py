@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from settings.model import DnsLabel, Model, Namespace, Problem, Replicas, Resources, matching
+from settings.model import DnsLabel, Model, Problem, Replicas, Resources, matching
 
 
 class IstioSettings(Model):
@@ -62,9 +62,22 @@ class ManagedMesh(Model):
     """
 
     kind: Literal["managed"]
-    namespace: Namespace = "istio-system"
+    namespace: Literal["istio-system"] = "istio-system"
+    """Where the managed control plane keeps its own; it knows no other."""
+
     channel: Literal["rapid", "regular", "stable"] = "regular"
-    """Its release channel, which should be the cluster's."""
+    """Its release channel, which follows the cluster's."""
+
+    fleet_feature: Literal["create", "existing"] = "create"
+    """A project's fleet has the feature once: `existing` where another cluster's stack has enabled it."""
+
+    kubectl_image: str = "registry.k8s.io/kubectl:v1.34.4"
+    """Image of the Job that waits in the cluster until the control plane is there."""
+
+    @staticmethod
+    def channel_of(release_channel: str) -> str:
+        """The mesh's channel in a cluster of this release channel."""
+        return {"RAPID": "rapid", "STABLE": "stable"}.get(release_channel, "regular")
 
 
 def _kind(value: Any) -> Any:

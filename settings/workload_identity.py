@@ -33,20 +33,31 @@ class Workload(Model):
 
 
 class GkeWorkload(Workload):
-    """Bound to an account that is made here."""
-
-    account: Annotated[
-        str, matching(r"[a-z][-a-z0-9]{4,28}[a-z0-9]", "an account id: 6 to 30 lower-case letters, digits and '-'")
-    ]
-    """Id of the Google service account, the part before '@'."""
+    """Bound to an account that is made here, or allowed itself."""
 
     binding: Literal["account", "direct"] = "account"
     """account: the workload acts as the Google service account. direct: roles are granted to the workload itself, no
     account is made."""
 
+    account: (
+        Annotated[
+            str, matching(r"[a-z][-a-z0-9]{4,28}[a-z0-9]", "an account id: 6 to 30 lower-case letters, digits and '-'")
+        ]
+        | None
+    ) = None
+    """Id of the Google service account, the part before '@'."""
+
+    def problems(self) -> Iterator[Problem]:
+        if self.binding == "account" and self.account is None:
+            yield Problem(key="account", message="is missing; give the account's id, or bind direct")
+        if self.binding == "direct" and self.account is not None:
+            yield Problem(key="account", message="has no use: a direct binding makes no account; take it out")
+        if self.binding == "direct" and self.bucket is None:
+            yield Problem(key="bucket", message="is missing; without it a direct binding allows nothing")
+
 
 class ExistingWorkload(Workload):
-    """Bound to an account that exists, binding and bucket too."""
+    """Bound to an account that exists, as binding, bucket and objects do."""
 
     account: Annotated[str, matching(r"[^@\s]+@[^@\s]+", "an account's e-mail address")]
 
@@ -59,6 +70,19 @@ class GkeWorkloadIdentity(Model):
 
     def problems(self) -> Iterator[Problem]:
         yield from _twice(self.workloads)
+        made: set[tuple[str, str]] = set()
+        for index, workload in enumerate(self.workloads):
+            yield from (problem.below(f"workloads[{index}]") for problem in workload.problems())
+            for key, value in (
+                ("account", workload.account),
+                ("bucket.name", workload.bucket and workload.bucket.name),
+            ):
+                if value and (key, value) in made:
+                    yield Problem(
+                        key=f"workloads[{index}].{key}",
+                        message=f"'{value}' is made for another workload already; each needs its own",
+                    )
+                made.add((key, value or ""))
 
 
 class ExistingWorkloadIdentity(Model):

@@ -1,18 +1,25 @@
-"""Layer `cluster`: the Kubernetes cluster that the layers above it are built on."""
+"""Layer `cluster`: the Kubernetes cluster that the layers above it are built on.
+
+A kind's component is imported when it is used: it loads an SDK that the other kind does not need.
+"""
 
 from __future__ import annotations
 
-from components.cluster.kubeconfig import KubeconfigError, self_contained
-from components.cluster.onprem import OnpremCluster, OnpremClusterArgs
-from components.cluster.preflight import preflight
+import pulumi
+
 from settings import Problem, Settings
-from settings.cluster import ClusterSettings
+from settings.cluster import ClusterSettings, GkeCluster, OnpremCluster
 from stacks.contracts import Cluster
 from stacks.upstream import Upstream
 
 
 def check(settings: ClusterSettings) -> list[Problem]:
     """What differs between the settings and the cluster that exists."""
+    if isinstance(settings, GkeCluster):
+        return []
+    from components.cluster.kubeconfig import KubeconfigError, self_contained
+    from components.cluster.preflight import preflight
+
     try:
         kubeconfig = self_contained(settings.kubeconfig, settings.context)
     except KubeconfigError as error:
@@ -21,15 +28,53 @@ def check(settings: ClusterSettings) -> list[Problem]:
 
 
 def build(settings: Settings, upstream: Upstream) -> Cluster:
-    """Hand on an existing cluster's address and credentials."""
+    """Make a cluster, or hand on an existing one's address and credentials."""
     assert settings.cluster is not None
-    cluster = OnpremCluster(
+    if isinstance(settings.cluster, GkeCluster):
+        return _gke(settings, settings.cluster, upstream)
+    return _onprem(settings.name, settings.cluster)
+
+
+def _gke(settings: Settings, gke: GkeCluster, upstream: Upstream) -> Cluster:
+    from components.cluster import gke as component
+
+    assert settings.gcp is not None
+    network = upstream.network
+    cluster = component.GkeCluster(
         f"{settings.name}-cluster",
-        OnpremClusterArgs(
-            identifier=settings.name,
-            kubeconfig=self_contained(settings.cluster.kubeconfig, settings.cluster.context),
-            pod_cidr=str(settings.cluster.cidrs.pods),
-            service_cidr=str(settings.cluster.cidrs.services),
+        component.GkeClusterArgs(
+            project=settings.gcp.project,
+            cluster=gke,
+            network=network.network,
+            subnets=network.subnets,
+            ranges=network.ranges,
+            cidrs=network.cidrs,
+            node_account=network.node_accounts["application"],
+            protect=settings.protect,
+        ),
+        opts=pulumi.ResourceOptions(providers=[upstream.gcp]),
+    )
+    return Cluster(
+        identifier=cluster.identifier,
+        kubeconfig=cluster.kubeconfig,
+        pod_cidr=cluster.pod_cidr,
+        service_cidr=cluster.service_cidr,
+        name=cluster.name,
+        location=cluster.location,
+    )
+
+
+def _onprem(environment: str, onprem: OnpremCluster) -> Cluster:
+    from components.cluster import onprem as component
+    from components.cluster.kubeconfig import self_contained
+
+    cluster = component.OnpremCluster(
+        f"{environment}-cluster",
+        component.OnpremClusterArgs(
+            identifier=environment,
+            kubeconfig=self_contained(onprem.kubeconfig, onprem.context),
+            pod_cidr=str(onprem.cidrs.pods),
+            service_cidr=str(onprem.cidrs.services),
         ),
     )
     return Cluster(
@@ -37,4 +82,6 @@ def build(settings: Settings, upstream: Upstream) -> Cluster:
         kubeconfig=cluster.kubeconfig,
         pod_cidr=cluster.pod_cidr,
         service_cidr=cluster.service_cidr,
+        name=pulumi.Output.from_input(onprem.context or environment),
+        location=pulumi.Output.from_input(""),
     )

@@ -1,0 +1,120 @@
+"""What the kinds of several layers mean for each other: whether they fit together, and what a kind lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from settings.cluster import GkeCluster, OnpremCluster
+from settings.gateway_pool import GkeGatewayPool, OnpremGatewayPool
+from settings.mesh import IstiodMesh, ManagedMesh
+from settings.model import Problem
+from settings.network import GkeNetwork
+from settings.teams import OriginateHost, TeamsSettings
+from settings.workload_identity import GkeWorkloadIdentity
+
+
+def misfits(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
+    """Problems between sections that are right each by itself.
+
+    `good` has those sections, `config` all that were given. What is in another stack is not compared.
+    """
+    if "gcp" not in config:
+        for layer, section in good.items():
+            if getattr(section, "kind", None) in ("gke", "managed"):
+                yield Problem(key="gcp", message=f"is missing; {layer} is in Google Cloud: give its project and region")
+                break
+    cluster = good.get("cluster")
+    if isinstance(cluster, GkeCluster):
+        yield from _gke(cluster, good)
+    if isinstance(cluster, OnpremCluster):
+        yield from _onprem(cluster, good)
+    mesh = good.get("mesh")
+    if isinstance(mesh, ManagedMesh):
+        yield from _managed_mesh(mesh, good)
+    network = good.get("network")
+    if isinstance(network, GkeNetwork) and isinstance(mesh, IstiodMesh) and not network.firewall.in_cluster_istiod:
+        yield Problem(
+            key="network.firewall.inClusterIstiod",
+            message="is false, but istiod is in the cluster: the API server could not reach its webhooks (15017)",
+        )
+
+
+def _gke(cluster: GkeCluster, good: Mapping[str, Any]) -> Iterator[Problem]:
+    gcp, pool = good.get("gcp"), good.get("gateway_pool")
+    if gcp and cluster.location != gcp.region and not cluster.location.startswith(f"{gcp.region}-"):
+        yield Problem(
+            key="cluster.location",
+            message=f"is '{cluster.location}', outside gcp.region ({gcp.region}), where its network is",
+        )
+    if isinstance(pool, OnpremGatewayPool):
+        yield Problem(key="gateway_pool.kind", message="is onprem, but the cluster is of the kind gke; use gke")
+    if isinstance(pool, GkeGatewayPool) and pool.name == cluster.application_pool.name:
+        yield Problem(
+            key="gateway_pool.name", message=f"'{pool.name}' is cluster.applicationPool too; names must differ"
+        )
+
+
+def _onprem(cluster: OnpremCluster, good: Mapping[str, Any]) -> Iterator[Problem]:
+    pool = good.get("gateway_pool")
+    if isinstance(pool, GkeGatewayPool):
+        yield Problem(key="gateway_pool.kind", message="is gke, but the cluster is of the kind onprem; use onprem")
+    if isinstance(pool, OnpremGatewayPool):
+        # The cluster's preflight compares nodePools with the nodes: by it the gateway pool's nodes are checked, too.
+        same = [nodes for nodes in cluster.node_pools if nodes.labels == pool.labels]
+        if not same:
+            known = "; ".join(f"{nodes.name}: {_listed(nodes.labels)}" for nodes in cluster.node_pools)
+            yield Problem(
+                key="gateway_pool.labels",
+                message=f"are {_listed(pool.labels)}, those of no pool under cluster.nodePools (there: {known})",
+            )
+        for nodes in same:
+            if pool.taint not in nodes.taints:
+                yield Problem(
+                    key="gateway_pool.taint",
+                    message=f"is {pool.taint}, which cluster.nodePools does not have for '{nodes.name}'; "
+                    "its nodes need it, for nothing else to run there",
+                )
+    if isinstance(good.get("workload_identity"), GkeWorkloadIdentity):
+        yield Problem(
+            key="workload_identity.kind", message="is gke, but the cluster is of the kind onprem; use existing"
+        )
+    if isinstance(good.get("mesh"), ManagedMesh):
+        yield Problem(key="mesh.kind", message="is managed, which only a cluster of the kind gke has; use istiod")
+
+
+def _managed_mesh(mesh: ManagedMesh, good: Mapping[str, Any]) -> Iterator[Problem]:
+    """The managed control plane's limits. docs/environments/gke.md names those that no setting can run into."""
+    cluster, network, istio = good.get("cluster"), good.get("network"), good.get("istio")
+    if "authority" in good.get("layers", ()):
+        yield Problem(
+            key="authority", message="has no use: the managed mesh has a CA of its own; take it out, or use istiod"
+        )
+    if istio and istio.values:
+        yield Problem(
+            key="istio.values", message="are those of istiod's chart; the managed mesh takes none, take them out"
+        )
+    if isinstance(cluster, GkeCluster) and mesh.channel != mesh.channel_of(cluster.release_channel):
+        yield Problem(
+            key="mesh.channel",
+            message=f"is '{mesh.channel}'; the managed mesh follows the cluster, whose releaseChannel is "
+            f"{cluster.release_channel}: make it '{mesh.channel_of(cluster.release_channel)}'",
+        )
+    if isinstance(network, GkeNetwork) and network.firewall.in_cluster_istiod:
+        yield Problem(
+            key="network.firewall.inClusterIstiod",
+            message="is true, but the managed mesh has no webhooks in the cluster; set false, to keep 15017 shut",
+        )
+    teams = good.get("teams")
+    for index, team in enumerate(teams.teams if isinstance(teams, TeamsSettings) else ()):
+        for number, host in enumerate(team.hosts):
+            if isinstance(host, OriginateHost) and host.tls:
+                yield Problem(
+                    key=f"teams.teams[{index}].hosts[{number}].tls",
+                    message="needs credentialName in a DestinationRule, which the managed mesh lacks; "
+                    "take it out (public CAs), use passthrough, or use istiod",
+                )
+
+
+def _listed(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in labels.items())
