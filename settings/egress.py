@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from settings.model import Model, Namespace, Problem, Replicas, Resources
+from settings.model import Cidr, DnsLabel, Model, Namespace, Problem, Replicas, Resources
 
 
 class EgressSettings(Model):
@@ -15,6 +15,12 @@ class EgressSettings(Model):
     resources: Resources = Resources()
     administrators: tuple[str, ...] = ()
     """RBAC groups that may change what is in the namespace; nobody else but the cluster's administrators may."""
+
+    metrics_from: tuple[DnsLabel, ...] = ()
+    """Namespaces whose pods may read the gateway's metrics (port 15020), for example that of Prometheus."""
+
+    dns_addresses: tuple[Cidr, ...] = ()
+    """Link-local addresses where the gateway asks names, for example 169.254.20.10/32 (NodeLocal DNSCache)."""
 
     def problems(self) -> Iterator[Problem]:
         yield from (problem.below("replicas") for problem in self.replicas.problems())

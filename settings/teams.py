@@ -20,7 +20,9 @@ class Requests(Model):
     paths: tuple[
         Annotated[
             str,
-            matching(r"\*?/?[^*\s]*\*?", "a path, with '*' only as its first or last character, for example /status/*"),
+            matching(
+                r"/[^*\s]*\*?|\*[^*\s]*", "a path, with '*' only as its first or last character, for example /status/*"
+            ),
         ],
         ...,
     ] = ()
