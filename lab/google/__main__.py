@@ -3,14 +3,13 @@
 import argparse
 import logging
 import secrets
-from collections.abc import Callable
 from functools import partial
 
 from lightkube import Client, KubeConfig
 
 from lab import web
 from lab.google import iam, metadata, storage
-from lab.google.workloads import find
+from lab.google.workloads import Workloads
 from lab.topology import METADATA_ADDRESS, PRIVATE_APIS, RESTRICTED_APIS
 
 
@@ -24,10 +23,8 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     project = iam.load()
     tokens = iam.Tokens(secrets.token_bytes(32))
-    workload: Callable[[str], metadata.Workload | None] = partial(
-        find, Client(KubeConfig.from_file(arguments.kubeconfig))
-    )
-    about = partial(metadata.answer, project, tokens, workload)
+    workloads = Workloads(Client(KubeConfig.from_file(arguments.kubeconfig)))
+    about = partial(metadata.answer, project, tokens, workloads.find)
     stored = partial(storage.answer, project, tokens)
     tls = web.server_tls(arguments.certificate, arguments.key)
     apis = [str(address) for address in (*RESTRICTED_APIS, *PRIVATE_APIS)]

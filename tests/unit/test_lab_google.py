@@ -18,6 +18,7 @@ from lightkube.resources.core_v1 import Pod, ServiceAccount
 
 from lab.google import iam, metadata, storage, workloads
 from lab.google.metadata import ANNOTATION, Workload
+from lab.google.workloads import Workloads
 from lab.web import Answer, Request
 
 ACCOUNT = "sa-test-app-team-x@meshgate-lab.iam.gserviceaccount.com"
@@ -317,7 +318,7 @@ def account(name: str, email: str = "", namespace: str = "a") -> ServiceAccount:
 
 
 def find(cluster: Cluster, address: str) -> Workload | None:
-    return workloads.find(cast(Client, cluster), address)
+    return Workloads(cast(Client, cluster)).find(address)
 
 
 def test_a_pod_is_known_by_its_address() -> None:
