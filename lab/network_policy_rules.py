@@ -149,7 +149,7 @@ def _lines(direction: Direction, own: str, counter: Callable[[str], str]) -> Ite
         if accept.targets is not None:
             match.append(f"ip daddr {_set(accept.targets)}")
         if accept.ports:
-            match.append(f"{accept.protocol} dport {accept.ports[0]}-{accept.ports[1]}")
+            match.append(f"{accept.protocol} dport {'-'.join(map(str, dict.fromkeys(accept.ports)))}")
         elif accept.protocol:
             match.append(f"meta l4proto {accept.protocol}")
         # 128 characters are nftables' limit.
