@@ -45,9 +45,10 @@ OUTSIDE = "198.51.100.10"
 
 def policy(text: str, namespace: str = "team-x", name: str = "p") -> NetworkPolicy:
     """A policy of a namespace from its spec as YAML."""
-    return NetworkPolicy.from_dict(
-        {"metadata": {"name": name, "namespace": namespace}, "spec": {"podSelector": {}, **yaml.safe_load(text)}}
-    )
+    metadata = {"name": name, "namespace": namespace}
+    found = NetworkPolicy.from_dict({"metadata": metadata, "spec": {"podSelector": {}, **yaml.safe_load(text)}})
+    assert isinstance(found, NetworkPolicy)
+    return found
 
 
 def rules(*policies: NetworkPolicy, node: str = "one") -> Rules:
@@ -205,9 +206,7 @@ def test_a_named_port_is_that_of_the_target_pod() -> None:
     found = rules(policy("{policyTypes: [Egress], egress: [{ports: [{port: http}]}]}"))
     assert out(found, A, Y, 7070)
     assert not out(found, A, OUTSIDE, 7070)
-    found = rules(
-        policy("{policyTypes: [Egress], egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: http}]}]}")
-    )
+    found = rules(policy("{egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: http}]}]}"))
     assert not out(found, A, Y, 7070)  # a block has no names
 
 
@@ -289,13 +288,15 @@ def test_a_comment_is_no_longer_than_nftables_takes() -> None:
 
 
 def resource(spec: dict[str, Any] | None = None, status: dict[str, Any] | None = None) -> PodResource:
-    return PodResource.from_dict(
+    found = PodResource.from_dict(
         {
             "metadata": {"name": "p", "namespace": "team-x", "uid": "u", "labels": {"app": "a"}},
             "spec": {"nodeName": "one", "containers": [{"name": "c"}], **(spec or {})},
             "status": {"phase": "Running", "podIP": "10.1.1.9", **(status or {})},
         }
     )
+    assert isinstance(found, PodResource)
+    return found
 
 
 def test_pods_that_have_a_network_of_their_own() -> None:
