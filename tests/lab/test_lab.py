@@ -174,8 +174,8 @@ def test_pools_and_the_internet(labs: tuple[Instance, Instance]) -> None:
     assert pod_curl(FIRST, "inside", f"http://{address}/status/200") == (28, "000")
     assert pod_curl(FIRST, "outbound", f"http://{address}/status/200") == (0, "200")
     after = network.counters(FIRST)
-    assert after["application-to-internet"] > before["application-to-internet"]
-    assert after["open-to-internet"] > before["open-to-internet"]
+    assert after["application/global-deny-egress-all"] > before["application/global-deny-egress-all"]
+    assert after["open/lab-open-allow-egress-all"] > before["open/lab-open-allow-egress-all"]
 
 
 def test_names_in_pods(labs: tuple[Instance, Instance]) -> None:
