@@ -32,6 +32,7 @@ from lab.topology import CLIENTS, CONTROL
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OVERLAY = CHECKOUT / "lab" / "overlay.yaml"
+STAND_IN_PROGRAMS = CHECKOUT / "lab" / "plugins" / "bin"
 LAYERS = {"meshgate:cluster": "cluster"}
 """Which of the overlay's keys are settings of a layer."""
 
@@ -40,7 +41,10 @@ LAYERS = {"meshgate:cluster": "cluster"}
 PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ", "TMPDIR", "CI", "XDG_CACHE_HOME")
 PASSED_ON_PREFIXES = ("LC_", "MESHGATE_")
 
-STAND_INS = ("pulumi-resource-tls",)
+STAND_INS = ("pulumi-resource-gcp", "pulumi-resource-tls")
+CREDENTIALS = ("gke-gcloud-auth-plugin",)
+"""What kubeconfigs of simulated clusters run for credentials."""
+
 PLUGINS = ("pulumi-language-python", "pulumi-analyzer-policy-python", "pulumi-resource-kubernetes")
 
 
@@ -54,9 +58,11 @@ def environment(instance: Instance) -> dict[str, str]:
     if not passphrase.exists():
         files.write(passphrase, secrets.token_urlsafe(32))
     _provide_plugins(home / "plugins")
+    for name in CREDENTIALS:
+        _link(home / "bin" / name, STAND_IN_PROGRAMS / name)
     own = {key: value for key, value in os.environ.items() if key in PASSED_ON or key.startswith(PASSED_ON_PREFIXES)}
     # The project's virtual environment comes first: the language host runs the `python` that it finds on PATH.
-    path = [str(Path(sys.prefix) / "bin"), *map(str, tools.programs_path()), SYSTEM_PATH]
+    path = [str(Path(sys.prefix) / "bin"), *map(str, tools.programs_path()), str(home / "bin"), SYSTEM_PATH]
     return own | {
         "PATH": os.pathsep.join(path),
         "PYTHONPATH": str(CHECKOUT),
@@ -226,14 +232,17 @@ def state_file(instance: Instance, stack: str) -> Path:
 
 def _provide_plugins(directory: Path) -> None:
     """Links the plugins into PULUMI_HOME, under the version that the Python package of each asks for."""
-    for program in (*map(tools.program, PLUGINS), *(CHECKOUT / "lab" / "plugins" / "bin" / name for name in STAND_INS)):
+    for program in (*map(tools.program, PLUGINS), *(STAND_IN_PROGRAMS / name for name in STAND_INS)):
         kind, name = program.name.removeprefix("pulumi-").split("-", 1)
         version = metadata.version(f"pulumi_{name}" if kind == "resource" else "pulumi")
-        link = directory / f"{kind}-{name}-v{version}" / program.name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if not (link.is_symlink() and link.readlink() == program):
-            link.unlink(missing_ok=True)
-            link.symlink_to(program)
+        _link(directory / f"{kind}-{name}-v{version}" / program.name, program)
+
+
+def _link(link: Path, program: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if not (link.is_symlink() and link.readlink() == program):
+        link.unlink(missing_ok=True)
+        link.symlink_to(program)
 
 
 def _config(given: Mapping[str, Any], source: Path) -> dict[str, Any]:

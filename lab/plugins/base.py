@@ -1,8 +1,8 @@
 """What all stand-in plugins share: guard, schema check, diff, and errors that a person can read.
 
-A plugin is a table of resource types. A resource type names its properties (`Property`) and says how its outputs come
-about (`Resource`); everything that the engine asks for is answered from that by `StandIn`, on Pulumi's Python provider
-SDK.
+`Plugin` is any stand-in, on Pulumi's Python provider SDK. `StandIn` is one that is a table of resource types: a type
+names its properties (`Property`) and says how its outputs come about (`Resource`), and everything that the engine asks
+for is answered from that. A simulated cloud (cloud.py) takes its types from the SDK instead.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import grpc  # type: ignore[import-untyped]
+import pulumi
+from google.protobuf import json_format  # type: ignore[import-untyped]
 from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.provider import (
     CheckFailure,
@@ -43,7 +45,7 @@ from pulumi.provider.experimental.provider import (
     UpdateResponse,
 )
 from pulumi.provider.experimental.server import ProviderServicer
-from pulumi.runtime.proto import provider_pb2_grpc
+from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 from pulumi.runtime.rpc import UNKNOWN
 
 from lab.plugins.guard import refusal
@@ -68,6 +70,15 @@ _NAMES: dict[Kind, str] = {
 
 class PluginError(Exception):
     """Something that the user can understand and put right: shown without a traceback."""
+
+
+class Unfinished(PluginError):
+    """An order that failed half-way: the resource exists and stays in the state; the next `up` goes on with it."""
+
+    def __init__(self, message: str, resource_id: str, properties: dict[str, PropertyValue]) -> None:
+        super().__init__(message)
+        self.resource_id = resource_id
+        self.properties = properties
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +141,9 @@ def plain(value: PropertyValue) -> Plain:
         return {key: plain(item) for key, item in content.items()}
     if isinstance(content, (list, tuple)):
         return [plain(item) for item in content]
+    if isinstance(content, (pulumi.Asset, pulumi.Archive)):
+        # As on the wire: a mapping that says what it is.
+        return cast(Plain, json_format.MessageToDict(value.marshal()))
     raise PluginError(f"a {value.type.value.lower()} value is not supported by the lab's stand-in plugins")
 
 
@@ -210,42 +224,68 @@ def _described(value: Plain) -> str:
     return _NAMES[kind]
 
 
-class StandIn(Provider):
-    """A stand-in plugin: answers the engine for a table of resource types."""
+class Plugin(Provider):
+    """What every stand-in plugin does."""
 
-    def __init__(self, package: str, version: str, resources: Mapping[str, Resource]) -> None:
+    compares_inputs = False
+    """Whether `diff` gets the old inputs, not the old outputs, as the old state."""
+
+    def __init__(self, package: str, version: str) -> None:
         """
         :param package: the name of the Pulumi package, as in `pulumi-resource-<package>`.
         :param version: the package version whose behaviour is stood in for.
-        :param resources: the resource types by type token, as `tls:index/privateKey:PrivateKey`.
         """
         self.package = package
         self.version = version
-        self.resources = resources
 
-    def _guard(self) -> None:
+    def guard(self) -> None:
+        """Raises PluginError unless this is the lab."""
         if reason := refusal(os.environ):
             raise PluginError(
                 f"pulumi-resource-{self.package} here is a stand-in for meshgate's lab and refuses to work: {reason}. "
                 f"Use `python -m lab pulumi` for the lab; anywhere else, take the lab's plugin directory off PATH."
             )
 
-    def _resource(self, token: str) -> Resource:
-        # The engine gives the type of the URN, which has the types of all parents before it.
-        token = token.rsplit("$", 1)[-1]
-        try:
-            return self.resources[token]
-        except KeyError:
-            known = ", ".join(self.resources)
-            raise PluginError(f"{token} is no resource of the lab's {self.package} stand-in; it has: {known}") from None
-
     async def get_schema(self, request: GetSchemaRequest) -> GetSchemaResponse:
         return GetSchemaResponse(schema=f'{{"name": "{self.package}", "version": "{self.version}"}}')
 
     async def configure(self, request: ConfigureRequest) -> ConfigureResponse:
-        self._guard()
+        self.guard()
         # Output values stay off: the SDK reads only those that carry dependencies, and the engine sends others too.
         return ConfigureResponse(accept_secrets=True, supports_preview=True, accept_resources=True)
+
+
+def token(urn_type: str) -> str:
+    """The type token in a URN's type, which has the types of all parents before it."""
+    return urn_type.rsplit("$", 1)[-1]
+
+
+def checked(request: CheckRequest, problems: Iterable[Problem], secret: Collection[str] = ()) -> list[CheckFailure]:
+    """What is wrong with a resource's inputs, for the engine. `secret` are inputs that are secret unmarked too."""
+    hidden = {name for name, value in request.new_inputs.items() if value.contains_secret()} | set(secret)
+    # The engine prints the value of the property that a failure names, a secret's too.
+    return [
+        CheckFailure("" if re.split(r"[.\[]", path)[0] in hidden else path, f"{path} {reason}")
+        for path, reason in problems
+    ]
+
+
+class StandIn(Plugin):
+    """A stand-in plugin that answers the engine for a table of resource types."""
+
+    def __init__(self, package: str, version: str, resources: Mapping[str, Resource]) -> None:
+        """:param resources: the resource types by type token, as `tls:index/privateKey:PrivateKey`."""
+        super().__init__(package, version)
+        self.resources = resources
+
+    def _resource(self, urn_type: str) -> Resource:
+        try:
+            return self.resources[token(urn_type)]
+        except KeyError:
+            known = ", ".join(self.resources)
+            raise PluginError(
+                f"{token(urn_type)} is no resource of the lab's {self.package} stand-in; it has: {known}"
+            ) from None
 
     async def invoke(self, request: InvokeRequest) -> InvokeResponse:
         raise PluginError(f"{request.tok}: the lab's {self.package} stand-in has resources only, no functions")
@@ -254,19 +294,13 @@ class StandIn(Provider):
         resource = self._resource(request.type)
         inputs = plain_map(request.new_inputs)
         problems = list(violations(resource.inputs, inputs)) or list(resource.problems(inputs))
-        secret = {name for name, value in request.new_inputs.items() if value.contains_secret()}
-        secret |= {name for name, prop in resource.inputs.items() if prop.secret}
         return CheckResponse(
             inputs={name: value for name, value in request.new_inputs.items() if value.value is not None},
-            # The engine prints the value of the property that a failure names, a secret's too.
-            failures=[
-                CheckFailure("" if re.split(r"[.\[]", path)[0] in secret else path, f"{path} {reason}")
-                for path, reason in problems
-            ],
+            failures=checked(request, problems, {name for name, prop in resource.inputs.items() if prop.secret}),
         )
 
     async def create(self, request: CreateRequest) -> CreateResponse:
-        self._guard()
+        self.guard()
         resource = self._resource(request.type)
         inputs = plain_map(request.properties)
         if request.preview:
@@ -287,7 +321,7 @@ class StandIn(Provider):
                 continue
             if not prop.in_place:
                 replaces.append(name)
-            kind = _change(name in state, name in inputs, replace=not prop.in_place)
+            kind = change(name in state, name in inputs, replace=not prop.in_place)
             changes[name] = PropertyDiff(kind, input_diff=False)
         for name in resource.renewals(state, inputs):
             replaces.append(name)
@@ -295,7 +329,7 @@ class StandIn(Provider):
         return DiffResponse(changes=bool(changes), replaces=replaces, diffs=list(changes), detailed_diff=changes)
 
     async def update(self, request: UpdateRequest) -> UpdateResponse:
-        self._guard()
+        self.guard()
         resource = self._resource(request.type)
         computed = {name: value for name, value in request.olds.items() if name in resource.computed}
         return UpdateResponse(properties=_outputs(resource, request.news, {}) | computed)
@@ -329,7 +363,8 @@ def _outputs(
     return outputs | {name: wire(value, secret=resource.computed[name].secret) for name, value in made.items()}
 
 
-def _change(before: bool, after: bool, *, replace: bool) -> PropertyDiffKind:
+def change(before: bool, after: bool, *, replace: bool) -> PropertyDiffKind:
+    """What happens to a property that was there before, or is there after."""
     if before and after:
         return PropertyDiffKind.UPDATE_REPLACE if replace else PropertyDiffKind.UPDATE
     if after:
@@ -349,14 +384,37 @@ class _ClearErrors(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             try:
                 return await handler.unary_unary(request, context)
             except Exception as error:
-                if isinstance(error.__context__, PluginError):
-                    await context.abort(grpc.StatusCode.UNKNOWN, str(error.__context__))
+                reason = error.__context__
+                if isinstance(reason, PluginError):
+                    await context.abort(grpc.StatusCode.UNKNOWN, str(reason), _details(reason))
                 raise
 
         return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
 
 
-def serve(provider: StandIn, arguments: list[str]) -> None:
+def _details(error: PluginError) -> tuple[tuple[str, bytes], ...]:
+    """Tells the engine to keep a resource that is unfinished."""
+    if not isinstance(error, Unfinished):
+        return ()
+    status = status_pb2.Status(code=grpc.StatusCode.UNKNOWN.value[0], message=str(error))
+    status.details.add().Pack(
+        provider_pb2.ErrorResourceInitFailed(
+            id=error.resource_id, properties=PropertyValue.marshal_map(error.properties), reasons=[str(error)]
+        )
+    )
+    return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+class _Servicer(ProviderServicer):
+    """Hands a plugin that compares inputs with inputs the old inputs, for which the SDK's request has no place."""
+
+    async def Diff(self, request: Any, context: Any) -> Any:
+        if isinstance(self._provider, Plugin) and self._provider.compares_inputs:
+            request.olds.CopyFrom(request.old_inputs)
+        return await super().Diff(request, context)
+
+
+def serve(provider: Plugin, arguments: list[str]) -> None:
     """Serves a plugin to the engine, whose address is the first argument, until the engine ends the process."""
     if not arguments:
         print(f"pulumi-resource-{provider.package} is started by Pulumi, not by hand", file=sys.stderr)
@@ -365,7 +423,7 @@ def serve(provider: StandIn, arguments: list[str]) -> None:
     async def run() -> None:
         # No limit on the size of a message, as Pulumi's own servers have it.
         server = grpc.aio.server(interceptors=[_ClearErrors()], options=[("grpc.max_receive_message_length", -1)])
-        servicer = ProviderServicer(arguments, provider.version, provider, engine_address=arguments[-1])
+        servicer = _Servicer(arguments, provider.version, provider, engine_address=arguments[-1])
         provider_pb2_grpc.add_ResourceProviderServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
