@@ -31,6 +31,11 @@ class Workload(Model):
     service_account: DnsLabel
     bucket: Bucket | None = None
 
+    @property
+    def key(self) -> str:
+        """What tells it from every other workload of the cluster."""
+        return f"{self.namespace}/{self.service_account}"
+
 
 class GkeWorkload(Workload):
     """Bound to an account that is made here, or allowed itself."""
@@ -101,10 +106,9 @@ WorkloadIdentitySettings = Annotated[GkeWorkloadIdentity | ExistingWorkloadIdent
 def _twice(workloads: tuple[Workload, ...]) -> Iterator[Problem]:
     seen = set()
     for index, workload in enumerate(workloads):
-        one = (workload.namespace, workload.service_account)
-        if one in seen:
+        if workload.key in seen:
             yield Problem(
                 key=f"workloads[{index}].serviceAccount",
-                message=f"'{workload.namespace}/{workload.service_account}' is there twice; it acts as one account",
+                message=f"'{workload.key}' is there twice; it acts as one account",
             )
-        seen.add(one)
+        seen.add(workload.key)

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.mesh.charts import release
-from settings.mesh import IstioSettings, MeshSettings
+from settings.mesh import IstiodMesh, IstioSettings
 
 ACCESS_LOG_FORMAT = " ".join(
     (
@@ -33,7 +33,7 @@ class IstioArgs:
     """The control plane's namespace, which exists and holds `cacerts`."""
 
     istio: IstioSettings
-    mesh: MeshSettings
+    mesh: IstiodMesh
 
 
 class Istio(pulumi.ComponentResource):
