@@ -10,6 +10,19 @@ from pydantic import Field
 
 from settings.model import Cidr, DnsLabel, HostName, Model, Namespace, Port, Problem, matching
 
+RESERVED_LABELS = ("istio.io/", "istio-injection", "kubernetes.io/", "meshgate.dev/", "pod-security.kubernetes.io/")
+"""Beginnings of the labels that decide about injection, policies and Pod Security."""
+
+MAX_HOST = 200
+"""Characters of a host: the server name on the way to the gateway has the team's name too, and 253 at most."""
+
+OutsideHost = Annotated[
+    HostName,
+    matching(rf".{{1,{MAX_HOST}}}", f"at most {MAX_HOST} characters"),
+    matching(r"(?!.*(\.svc|\.cluster\.local)$).*", "a host outside the cluster; Services are reached by `calls`"),
+]
+"""A host that is not one of the cluster's own Services."""
+
 TeamName = Annotated[DnsLabel, matching(r".{1,40}", "at most 40 characters: names in the cluster carry it")]
 
 
@@ -29,7 +42,7 @@ class Requests(Model):
     """As AuthorizationPolicy takes them: exact, /prefix/* or */suffix."""
 
 
-Allow = Literal["none", "all"] | tuple[Requests, ...]
+Allow = Literal["none", "all"] | Annotated[tuple[Requests, ...], Field(min_length=1)]
 """What a team may do with a host that it sees. none: the gateway answers 403."""
 
 
@@ -37,7 +50,7 @@ class HttpHost(Model):
     """Plain HTTP from the application to the host, by the gateway."""
 
     mode: Literal["http"]
-    host: HostName
+    host: OutsideHost
     port: Port = 80
     allow: Allow = "none"
 
@@ -54,7 +67,7 @@ class OriginateHost(Model):
     """Plain HTTP from the application to the gateway, TLS from there to the host."""
 
     mode: Literal["originate"]
-    host: HostName
+    host: OutsideHost
     port: Port = 80
     """The port that the application uses."""
 
@@ -69,7 +82,7 @@ class PassthroughHost(Model):
     """TLS end to end, inside mutual TLS to the gateway: authorized by namespace and server name."""
 
     mode: Literal["passthrough"]
-    host: HostName
+    host: OutsideHost
     port: Port = 443
     allow: Literal["none", "all"] = "none"
 
@@ -81,7 +94,7 @@ class OpenPassthroughHost(Model):
     """
 
     mode: Literal["passthrough-open"]
-    host: HostName
+    host: OutsideHost
     port: Port = 443
 
 
@@ -96,7 +109,7 @@ class DirectHost(Model):
     """A host inside the network's own reach, not by the gateway: a cloud's APIs and metadata server, a database."""
 
     mode: Literal["direct"]
-    host: HostName
+    host: OutsideHost
     ports: Annotated[tuple[DirectPort, ...], Field(min_length=1)]
     addresses: Annotated[tuple[Cidr, ...], Field(min_length=1)]
     """The ranges that the namespace's NetworkPolicy opens for these ports."""
@@ -146,12 +159,36 @@ class Team(Model):
                 for port, times in Counter(port.number for port in host.ports).items():
                     if times > 1:
                         yield Problem(key=f"hosts[{index}].ports", message=f"{port} is there {times} times")
+        yield from self._ports()
+        for key in self.labels:
+            if key.startswith(RESERVED_LABELS):
+                yield Problem(key=f"labels.{key}", message="is set by the program; take it out")
         for field in ("calls", "called_by"):
             if self.name in getattr(self, field):
                 yield Problem(
                     key="calls" if field == "calls" else "calledBy",
                     message=f"has '{self.name}' itself; its own namespaces may always call each other",
                 )
+
+    def _ports(self) -> Iterator[Problem]:
+        """A sidecar listens for one thing on a port: for requests, or for connections that it does not look into."""
+        spoken: dict[int, tuple[str, str]] = {}
+        for index, host in enumerate(self.hosts):
+            for port, protocol in _asked(host):
+                said, other = spoken.setdefault(port, (protocol, host.host))
+                if said != protocol:
+                    yield Problem(
+                        key=f"hosts[{index}]",
+                        message=f"'{host.host}' has {protocol} on port {port}, but '{other}' {said}; "
+                        "a team's hosts agree on what is spoken on a port",
+                    )
+
+
+def _asked(host: Host) -> list[tuple[int, str]]:
+    if isinstance(host, DirectHost):
+        # TCP is told apart by its addresses.
+        return [(port.number, port.protocol) for port in host.ports if port.protocol != "TCP"]
+    return [(host.port, "HTTP" if isinstance(host, HttpHost | OriginateHost) else "TLS")]
 
 
 class FilesCredential(Model):
@@ -217,7 +254,7 @@ class TeamsSettings(Model):
                 if isinstance(host, OriginateHost) and host.tls is not None:
                     yield from (problem.below(f"{where}.hosts[{number}].tls") for problem in self._credential(host.tls))
         yield from self._calls()
-        yield from self._mixed_trust()
+        yield from self._open_ports()
         for name, credential in self.credentials.items():
             yield from (problem.below(f"credentials.{name}") for problem in credential.problems())
 
@@ -232,31 +269,28 @@ class TeamsSettings(Model):
     def _calls(self) -> Iterator[Problem]:
         teams = {team.name: team for team in self.teams}
         for index, team in enumerate(self.teams):
-            # The other side may be in another stack; where it is here, both have to agree.
-            for other in team.calls:
-                if other in teams and team.name not in teams[other].called_by:
-                    yield Problem(
-                        key=f"teams[{index}].calls", message=f"has '{other}', whose calledBy lacks '{team.name}'"
-                    )
-            for other in team.called_by:
-                if other in teams and team.name not in teams[other].calls:
-                    yield Problem(
-                        key=f"teams[{index}].calledBy", message=f"has '{other}', whose calls lack '{team.name}'"
-                    )
+            for field, key, other_field in (("calls", "calls", "calledBy"), ("called_by", "calledBy", "calls")):
+                for other in getattr(team, field):
+                    where = f"teams[{index}].{key}"
+                    if other not in teams:
+                        yield Problem(
+                            key=where,
+                            message=f"has '{other}', which is no team here (there are: {', '.join(sorted(teams))}); "
+                            "teams that call each other are in one stack",
+                        )
+                    elif team.name not in (teams[other].called_by if field == "calls" else teams[other].calls):
+                        yield Problem(key=where, message=f"has '{other}', whose {other_field} lacks '{team.name}'")
 
-    def _mixed_trust(self) -> Iterator[Problem]:
-        # Istio takes the most specific DestinationRule of a host: one for a credential would hide the common one.
-        own = {
-            host.host: team.name
-            for team in self.teams
-            for host in team.hosts
-            if isinstance(host, OriginateHost) and host.tls is not None
-        }
+    def _open_ports(self) -> Iterator[Problem]:
+        # Their server name is the host's alone, so there is one way for all teams.
+        first: dict[str, tuple[int, str]] = {}
         for index, team in enumerate(self.teams):
             for number, host in enumerate(team.hosts):
-                if isinstance(host, OriginateHost) and host.tls is None and host.host in own:
-                    yield Problem(
-                        key=f"teams[{index}].hosts[{number}].tls",
-                        message=f"is missing; team '{own[host.host]}' has a credential for '{host.host}', "
-                        "so every team that originates TLS to it needs one",
-                    )
+                if isinstance(host, OpenPassthroughHost):
+                    port, other = first.setdefault(host.host, (host.port, team.name))
+                    if port != host.port:
+                        yield Problem(
+                            key=f"teams[{index}].hosts[{number}].port",
+                            message=f"is {host.port}, but team '{other}' has {port} for '{host.host}'; "
+                            "passthrough-open has one port for a host",
+                        )
