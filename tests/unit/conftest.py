@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from settings import REQUIRES, Layer
 from tests.unit.program import Program, run
 
 CHECKOUT = Path(__file__).parents[2]
@@ -95,6 +96,21 @@ def stack_file(name: str) -> dict[str, Any]:
     return {key.removeprefix("meshgate:"): value for key, value in config.items()}
 
 
+def part(config: Mapping[str, Any], layers: Sequence[Layer], stack: str | Mapping[Layer, str]) -> dict[str, Any]:
+    """The configuration of one stack of several: the same values, but only these layers.
+
+    What they need besides is in `stack`, or in the one that it names for the layer.
+    """
+    kinds = {layer: config[layer].get("kind", "") for layer in layers}
+    needed = [below for layer, kind in kinds.items() for below in REQUIRES[layer, kind] if below not in layers]
+    return {
+        **{key: value for key, value in config.items() if key not in get_args(Layer)},
+        "layers": list(layers),
+        **{layer: config[layer] for layer in layers},
+        "upstream": {layer: stack if isinstance(stack, str) else stack[layer] for layer in needed},
+    }
+
+
 def on_cluster(cluster: FakeCluster, directory: Path) -> dict[str, Any]:
     """The configuration of dev, with a kubeconfig in `directory` that reaches the fake cluster."""
     kubeconfig = directory / "kubeconfig"
@@ -114,6 +130,18 @@ def dev(cluster: FakeCluster, tmp_path: Path) -> dict[str, Any]:
 def dev_config() -> dict[str, Any]:
     """The configuration of dev as it is in its file, for tests that ask no cluster."""
     return stack_file("dev")
+
+
+@pytest.fixture
+def gke() -> dict[str, Any]:
+    """The configuration of gke; each test may change its own copy."""
+    return stack_file("gke")
+
+
+@pytest.fixture(scope="session")
+def gke_program() -> Program:
+    """What gke registers: one run for all tests that only look at it."""
+    return run(stack_file("gke"), stack="gke")
 
 
 @pytest.fixture(scope="session")

@@ -20,11 +20,36 @@ from settings import load
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 UPSTREAM: Mapping[str, Any] = {
+    "network_contract": 1,
+    "network_network": "https://www.googleapis.com/compute/v1/projects/base/global/networks/vpc",
+    "network_subnets": {
+        "nodes": "https://www.googleapis.com/compute/v1/projects/base/regions/europe-west1/subnetworks/nodes",
+        "gateway": "https://www.googleapis.com/compute/v1/projects/base/regions/europe-west1/subnetworks/gateway",
+    },
+    "network_ranges": {"pods": "pods", "services": "services", "gateway_pods": "gateway-pods"},
+    "network_cidrs": {
+        "nodes": "10.0.0.0/24",
+        "pods": "10.1.0.0/16",
+        "services": "10.2.0.0/20",
+        "control_plane": "10.5.0.0/28",
+        "gateway": "10.0.1.0/28",
+        "gateway_pods": "10.3.0.0/20",
+    },
+    "network_node_accounts": {
+        "application": "app-nodes@base.iam.gserviceaccount.com",
+        "gateway": "gw-nodes@base.iam.gserviceaccount.com",
+    },
+    "network_image_prefixes": {"docker.io": "europe-west1-docker.pkg.dev/base/docker-io"},
     "cluster_contract": 1,
     "cluster_identifier": "base",
     "cluster_kubeconfig": "kind: Config",
     "cluster_pod_cidr": "10.1.0.0/16",
     "cluster_service_cidr": "10.2.0.0/20",
+    "cluster_name": "cluster9",
+    "cluster_location": "europe-west1",
+    "gateway_pool_contract": 1,
+    "gateway_pool_labels": {"pool": "edge"},
+    "gateway_pool_taint": {"key": "pool", "value": "edge", "effect": "NoExecute"},
     "authority_contract": 1,
     "authority_namespace": "istio-control",
     "authority_root_certificate": "<certificate base-root>",
@@ -32,6 +57,17 @@ UPSTREAM: Mapping[str, Any] = {
     "mesh_namespace": "istio-control",
     "mesh_revision_tag": "canary",
     "mesh_trust_domain": "cluster.local",
+    "mesh_control_plane_cidrs": [],
+    "egress_contract": 1,
+    "egress_namespace": "out",
+    "egress_service": "istio-egressgateway.out.svc.cluster.local",
+    "egress_gateway": "out/egress-gateway",
+    "egress_selector": {"istio": "egressgateway"},
+    "egress_identity": "spiffe://cluster.local/ns/out/sa/istio-egressgateway",
+    "egress_target_ports": {"http": 8080, "tls": 8443},
+    "egress_originate_subset": "originate-tls",
+    "teams_contract": 1,
+    "teams_namespaces": {"team-x": ["team-x"], "team-y": ["team-y", "team-y-batch"]},
 }
 """Outputs of another stack that holds all layers below the scenarios."""
 
@@ -63,6 +99,12 @@ class Registered:
 
     read: bool
     """Whether it is read (`get`), not made."""
+
+    ignored: tuple[str, ...] = ()
+    """Inputs whose changes are ignored."""
+
+    create_timeout: str = ""
+    """How long it may take to make it; empty for the provider's own limit."""
 
     outputs: set[str] | None = None
     """What register_outputs said; None when it was never called."""
@@ -115,8 +157,18 @@ class _Mocks(pulumi.runtime.Mocks):
                 ]
             }
             outputs["status"] = {"loadBalancer": {"ingress": [self.balancer]}}
+        elif kind == "Job":
+            outputs["status"] = {"succeeded": 1}
         elif kind == "Account":
             outputs["email"] = f"{args.inputs['accountId']}@{args.inputs['project']}.iam.gserviceaccount.com"
+            outputs["name"] = f"projects/{args.inputs['project']}/serviceAccounts/{outputs['email']}"
+        elif kind == "Bucket":
+            outputs["projectNumber"] = 123456789012
+        elif args.typ == "gcp:container/cluster:Cluster":
+            outputs["endpoint"] = "<address>"
+            outputs["masterAuth"] = {"clusterCaCertificate": "<CA>"}
+            endpoints = outputs["controlPlaneEndpointsConfig"]
+            endpoints["dnsEndpointConfig"] = {**endpoints["dnsEndpointConfig"], "endpoint": "<name>"}
         elif args.typ.startswith("gcp:compute/"):
             outputs["selfLink"] = f"<link {args.name}>"
         elif args.typ == "pulumi:pulumi:StackReference":
@@ -147,6 +199,8 @@ class _Monitor(MockMonitor):
                     dependencies={_name(urn) for urn in request.dependencies},
                     provider=_name(request.provider.rsplit("::", 1)[0]) if request.provider else "",
                     read=False,
+                    ignored=tuple(request.ignoreChanges),
+                    create_timeout=request.customTimeouts.create,
                 )
             )
         return super().RegisterResource(request)  # type: ignore[no-untyped-call]

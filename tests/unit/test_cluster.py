@@ -372,6 +372,8 @@ def test_cluster_contract(config: dict[str, Any], cluster: FakeCluster) -> None:
         "cluster_identifier": "dev",
         "cluster_pod_cidr": "10.1.0.0/16",
         "cluster_service_cidr": "10.2.0.0/20",
+        "cluster_name": "dev",
+        "cluster_location": "",
     }
     assert program.secret_outputs == {"cluster_kubeconfig"}
     # Nobody in this stack uses a provider, so there is none.

@@ -92,6 +92,7 @@ def test_settings_reach_the_charts() -> None:
         # The first tag is the one that namespaces follow.
         "mesh_revision_tag": "stable",
         "mesh_trust_domain": "prod.example.com",
+        "mesh_control_plane_cidrs": [],
     }
 
 
