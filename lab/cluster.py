@@ -19,7 +19,6 @@ from lab import (
     cgroups,
     control_plane,
     dns,
-    google,
     internet,
     load_balancer,
     machine,
@@ -32,6 +31,7 @@ from lab import (
 )
 from lab.errors import LabError, NotStarted
 from lab.files import write
+from lab.google import agent as google
 from lab.instance import Instance, base_directory
 from lab.programs import pinned
 from lab.service import Service
@@ -80,7 +80,7 @@ def full_plan(instance: Instance) -> Plan:
                 dns.coredns(instance),
                 load_balancer.agent(instance),
                 network_policy.agent(instance),
-                google.cloud(instance),
+                google.agent(instance),
                 *(it for services in nodes for it in services if it.name != "containerd"),
             ],
         ],

@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
@@ -115,6 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
         except (ssl.SSLError, ConnectionError) as error:
             log.info("%s: %s", self.client_address[0], error)
+            self._linger()
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -143,6 +145,14 @@ class _Handler(BaseHTTPRequestHandler):
         log.info("%s %s%s %d %s %s", self.command, host, self.path, answer.status, request.client, answer.caller or "-")
 
     do_HEAD = do_GET
+
+    def _linger(self) -> None:
+        # With something of the caller's unread, closing at once would reset the connection, and TLS's alert be lost.
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(2)
+            while self.connection.recv(4096):
+                pass
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
         """Done at the end of do_GET, when it is known who asked."""
