@@ -47,7 +47,7 @@ LONGEST_ENVIRONMENT = 20
 def _cloud_name(longest: int, shortest: int = 1, end: str = "[a-z0-9}]") -> AfterValidator:
     def check(value: str) -> str:
         length = len(value.replace(ENVIRONMENT, "n" * LONGEST_ENVIRONMENT))
-        if not re.fullmatch(rf"({ENVIRONMENT}|[a-z])([-a-z0-9]|{ENVIRONMENT})*(?<={end})", value):
+        if value and not re.fullmatch(rf"({ENVIRONMENT}|[a-z])([-a-z0-9]|{ENVIRONMENT})*(?<={end})", value):
             raise ValueError(f"must be lower-case letters, digits and '-'; {ENVIRONMENT} is the environment's name")
         if not shortest <= length <= longest:
             raise ValueError(
@@ -60,7 +60,7 @@ def _cloud_name(longest: int, shortest: int = 1, end: str = "[a-z0-9}]") -> Afte
 
 CloudName = Annotated[str, _cloud_name(63)]
 AccountId = Annotated[str, _cloud_name(30, 6)]
-NamePrefix = Literal[""] | Annotated[str, _cloud_name(28, end="[-a-z0-9}]")]
+NamePrefix = Annotated[str, _cloud_name(28, 0, end="[-a-z0-9}]")]
 PortRange = Annotated[str, matching(r"[0-9]{1,5}(-[0-9]{1,5})?", "a port or a range of ports, for example '8443'")]
 
 

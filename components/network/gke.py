@@ -164,7 +164,7 @@ class GkeNetwork(pulumi.ComponentResource):
         )
 
         guards: list[Any] = [nat.nat, *vpc_firewall.rules, *private_dns.records]
-        self.vpc = after(vpc.self_link, nodes, *guards)
+        self.vpc = after(vpc.self_link, *guards)
         self.subnets = {
             "application": after(nodes.self_link, *guards),
             "gateway": after((gateway or nodes).self_link, *guards),
