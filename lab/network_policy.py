@@ -92,7 +92,7 @@ def counters(instance: Instance) -> dict[str, int]:
 
 
 class Node:
-    """The table in a node's network namespace. The kernel holds it; nothing is kept here."""
+    """The table in a node's network namespace. The kernel holds it."""
 
     def __init__(self, namespace: Path) -> None:
         self.namespace = namespace
@@ -103,8 +103,8 @@ class Node:
         items = [item["counter"] for item in answer["nftables"] if "counter" in item]
         return {item["name"]: item["packets"] for item in items if item["table"] == TABLE}
 
-    def set(self, rules: Rules) -> None:
-        self._nft("--file", "-", text=render(rules, self.counters().keys() - set(rules.counters)))
+    def set(self, rules: Rules, former_counters: Iterable[str]) -> None:
+        self._nft("--file", "-", text=render(rules, set(former_counters) - set(rules.counters)))
 
     def _nft(self, *arguments: str, text: str = "") -> str:
         command = [system("nsenter"), f"--net={self.namespace}", system("nft"), *arguments]
@@ -230,8 +230,9 @@ class Engine:
             waiting, self.waiting = self.waiting, []
             try:
                 for node, rules in self.cluster.rules(self.nodes).items():
-                    if rules != self.applied.get(node):
-                        self.nodes[node].set(rules)
+                    former = self.applied.get(node)
+                    if rules != former:
+                        self.nodes[node].set(rules, former.counters if former else self.nodes[node].counters())
                         self.applied[node] = rules
                         accepts = len(rules.egress.accepts) + len(rules.ingress.accepts)
                         log.info("%s: %d rules, counters %s", node, accepts, ", ".join(rules.counters) or "none")

@@ -137,20 +137,21 @@ def url(namespace: str, name: str, path: str = "status/204") -> str:
 
 def ask(lab: Instance, namespace: str, pod: str, urls: Sequence[str]) -> dict[str, str]:
     """The statuses that a pod gets at these addresses, all asked at once."""
-    script = 'for url; do curl -sk --connect-timeout 1 --max-time 5 -o /dev/null -w "%{url} %{http_code}\\n" "$url" & done; wait'
+    curl = 'curl -sk --connect-timeout 1 --max-time 5 -o /dev/null -w "%{url} %{http_code}\\n"'
+    script = f'for url; do {curl} "$url" & done; wait'
     command = ["exec", f"--namespace={namespace}", pod, "--", "sh", "-c", script, "sh", *urls]
     return dict(line.rsplit(" ", 1) for line in cluster.kubectl(lab, command).stdout.splitlines())
 
 
-def apply(lab: Instance, manifest: str) -> None:
-    """Apply policies and give the engine the moment that it may take."""
-    cluster.apply(lab, manifest)
-    time.sleep(0.3)
+def expect(lab: Instance, namespace: str, pod: str, answers: dict[str, str]) -> None:
+    """These statuses at these addresses; a policy may take a moment to be in force."""
+    end = time.monotonic() + 5
+    while (found := ask(lab, namespace, pod, list(answers))) != answers:
+        assert time.monotonic() < end, found
 
 
 def delete(lab: Instance, name: str, namespace: str) -> None:
     kubectl(lab, "delete", "networkpolicy", name, f"--namespace={namespace}")
-    time.sleep(0.3)
 
 
 def dropped(lab: Instance, counter: str) -> int:
@@ -173,7 +174,9 @@ def team(lab: Instance) -> Iterator[Instance]:
         everything = [url(namespace, name) for namespace, name, _ in WEBS]
         assert ask(lab, TEAM, "client", everything) == dict.fromkeys(everything, "204")
         assert ask(lab, TEAM, "outward", [OPENED, KEPT]) == {OPENED: "204", KEPT: "204"}
-        apply(lab, POLICIES)
+        cluster.apply(lab, POLICIES)
+        expect(lab, TEAM, "client", {API_SERVER: NO_ANSWER})
+        expect(lab, TEAM, "client", {url(TEAM, "near"): "204"})  # the last of them is in force too
         yield lab
     finally:
         kubectl(lab, "delete", "namespace", TEAM, OTHER, EGRESS, "--ignore-not-found", "--wait=false")
@@ -182,15 +185,15 @@ def team(lab: Instance) -> Iterator[Instance]:
 def test_egress(team: Instance) -> None:
     before = dropped(team, f"egress-{TEAM}")
     allowed = [url(EGRESS, "gateway"), url(TEAM, "near"), url(TEAM, "far")]
-    assert ask(team, TEAM, "client", allowed) == dict.fromkeys(allowed, "204")
+    expect(team, TEAM, "client", dict.fromkeys(allowed, "204"))
     assert dropped(team, f"egress-{TEAM}") == before
     denied = [url(EGRESS, "neighbour"), url(OTHER, "web"), API_SERVER]
-    assert ask(team, TEAM, "client", denied) == dict.fromkeys(denied, NO_ANSWER)
+    expect(team, TEAM, "client", dict.fromkeys(denied, NO_ANSWER))
     assert dropped(team, f"egress-{TEAM}") >= before + len(denied)
 
 
 def test_address_block(team: Instance) -> None:
-    assert ask(team, TEAM, "outward", [OPENED, KEPT]) == {OPENED: "204", KEPT: NO_ANSWER}
+    expect(team, TEAM, "outward", {OPENED: "204", KEPT: NO_ANSWER})
 
 
 def test_ingress(team: Instance) -> None:
@@ -216,13 +219,13 @@ def test_a_node_may_always_probe_its_pods(team: Instance) -> None:
 
 def test_a_policy_counts_as_long_as_it_is_there(team: Instance) -> None:
     target = url(OTHER, "web")
-    apply(team, TO_TEAM_Y)
-    assert ask(team, TEAM, "client", [target]) == {target: "204"}
-    apply(team, TO_TEAM_Y.replace("metadata.name: np-team-y", "metadata.name: np-egress"))
+    cluster.apply(team, TO_TEAM_Y)
+    expect(team, TEAM, "client", {target: "204"})
+    cluster.apply(team, TO_TEAM_Y.replace("metadata.name: np-team-y", "metadata.name: np-egress"))
     both = [target, url(EGRESS, "neighbour")]
-    assert ask(team, TEAM, "client", both) == {both[0]: NO_ANSWER, both[1]: "204"}
+    expect(team, TEAM, "client", {both[0]: NO_ANSWER, both[1]: "204"})
     delete(team, "allow-egress-to-team-y", TEAM)
-    assert ask(team, TEAM, "client", both) == dict.fromkeys(both, NO_ANSWER)
+    expect(team, TEAM, "client", dict.fromkeys(both, NO_ANSWER))
 
 
 def test_labels_count_as_they_are_now(team: Instance) -> None:
@@ -231,29 +234,28 @@ def test_labels_count_as_they_are_now(team: Instance) -> None:
     target = f"http://{address}:8080/status/204"
     for label, status in (("app=other", NO_ANSWER), ("app=gateway", "204")):
         kubectl(team, *relabel, label)
-        time.sleep(0.3)
-        assert ask(team, TEAM, "client", [target]) == {target: status}
+        expect(team, TEAM, "client", {target: status})
 
 
 def test_named_port_and_the_pods_own_address(team: Instance) -> None:
     """The target pod's node sees who calls, also through a Service: nothing translates the source."""
     target = url(OTHER, "web", "ip")
-    apply(team, TO_TEAM_Y)
-    apply(team, NAMED_PORT.replace("NAME", "http"))
+    cluster.apply(team, TO_TEAM_Y)
+    cluster.apply(team, NAMED_PORT.replace("NAME", "http"))
     own = kubectl(team, "get", "pod", "client", f"--namespace={TEAM}", "--output=jsonpath={.status.podIP}")
     origin = kubectl(team, "exec", f"--namespace={TEAM}", "client", "--", "curl", "-s", target)
     assert json.loads(origin) == {"origin": own}
-    assert ask(team, OTHER, "client", [target]) == {target: NO_ANSWER}
+    expect(team, OTHER, "client", {target: NO_ANSWER})
     before = dropped(team, f"ingress-{OTHER}")
-    apply(team, NAMED_PORT.replace("NAME", "metrics"))
-    assert ask(team, TEAM, "client", [target]) == {target: NO_ANSWER}
+    cluster.apply(team, NAMED_PORT.replace("NAME", "metrics"))
+    expect(team, TEAM, "client", {target: NO_ANSWER})
     assert dropped(team, f"ingress-{OTHER}") > before
     delete(team, "allow-ingress-to-http", OTHER)
     delete(team, "allow-egress-to-team-y", TEAM)
 
 
 def test_a_pod_is_isolated_from_its_first_packet(team: Instance) -> None:
-    script = f"curl -sk --max-time 1 -w ' %{{http_code}} ' {API_SERVER} {url(TEAM, 'near')}"
+    script = f"curl -sk --connect-timeout 1.5 -w ' %{{http_code}} ' {API_SERVER} {url(TEAM, 'near')}"
     command = f'  - {{name: c, image: "docker.io/curlimages/curl:8.16.0", command: [sh, -c, "{script}; true"]}}\n'
     cluster.apply(team, POD.format(namespace=TEAM, name="hasty", node="app-1") + command)
     done = ["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/hasty", f"--namespace={TEAM}", "--timeout=20s"]
@@ -262,23 +264,17 @@ def test_a_pod_is_isolated_from_its_first_packet(team: Instance) -> None:
 
 
 def test_a_connection_that_exists_is_not_cut(team: Instance) -> None:
-    apply(team, TO_TEAM_Y)
-    slow = [
-        "-s",
-        "-o",
-        "/dev/null",
-        "-w",
-        "%{http_code} %{size_download}",
-        url(OTHER, "web", "drip?duration=3&numbytes=4"),
-    ]
+    fresh = url(OTHER, "web")
+    cluster.apply(team, TO_TEAM_Y)
+    expect(team, TEAM, "client", {fresh: "204"})
+    slow = ["-s", "-o/dev/null", "-w%{http_code} %{size_download}", url(OTHER, "web", "drip?duration=3&numbytes=4")]
     exec_curl = ["kubectl", "exec", f"--namespace={TEAM}", "client", "--", "curl", *slow]
     process = subprocess.Popen(
         runner.command(team, exec_curl, Path("/")), env=runner.environment(team), stdout=subprocess.PIPE, text=True
     )
     time.sleep(0.7)
     delete(team, "allow-egress-to-team-y", TEAM)
-    fresh = url(OTHER, "web")
-    assert ask(team, TEAM, "client", [fresh]) == {fresh: NO_ANSWER}
+    expect(team, TEAM, "client", {fresh: NO_ANSWER})
     assert process.communicate(timeout=10)[0] == "200 4"
 
 
@@ -288,19 +284,20 @@ def test_the_rules_stay_while_the_engine_is_away(team: Instance) -> None:
     denied = [url(EGRESS, "neighbour"), url(EGRESS, "gateway")]
     try:
         before = dropped(team, f"egress-{TEAM}")
-        assert ask(team, TEAM, "client", denied) == {denied[0]: NO_ANSWER, denied[1]: "204"}
+        expect(team, TEAM, "client", {denied[0]: NO_ANSWER, denied[1]: "204"})
         after = dropped(team, f"egress-{TEAM}")
         assert after > before
     finally:
         service.start(team, engine)
         service.wait(team, [engine], 20)
     assert dropped(team, f"egress-{TEAM}") == after
-    assert ask(team, TEAM, "client", denied) == {denied[0]: NO_ANSWER, denied[1]: "204"}
+    expect(team, TEAM, "client", {denied[0]: NO_ANSWER, denied[1]: "204"})
 
 
 def test_without_policies_all_passes(team: Instance) -> None:
     kubectl(team, "delete", "networkpolicy", "--all", f"--namespace={TEAM}")
-    time.sleep(0.3)
     everything = [*(url(namespace, name) for namespace, name, _ in WEBS)]
-    assert ask(team, TEAM, "client", everything) == dict.fromkeys(everything, "204")
-    assert [name for name in network_policy.counters(team) if TEAM in name] == []
+    expect(team, TEAM, "client", dict.fromkeys(everything, "204"))
+    end = time.monotonic() + 5
+    while names := [name for name in network_policy.counters(team) if TEAM in name]:
+        assert time.monotonic() < end, names
