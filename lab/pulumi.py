@@ -10,6 +10,7 @@ import argparse
 import os
 import secrets
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Any, TextIO
 import yaml
 
 import tools
-from lab import files
+from lab import files, pki
 from lab.errors import LabError
 from lab.instance import Instance, base_directory
 from lab.machine import enter
@@ -33,9 +34,6 @@ from lab.topology import CLIENTS, CONTROL
 CHECKOUT = Path(__file__).resolve().parent.parent
 OVERLAY = CHECKOUT / "lab" / "overlay.yaml"
 STAND_IN_PROGRAMS = CHECKOUT / "lab" / "plugins" / "bin"
-LAYERS = {"meshgate:cluster": "cluster"}
-"""Which of the overlay's keys are settings of a layer."""
-
 # What a program may need of the caller's environment; everything else stays out, so that no credential, backend or
 # kubeconfig of the caller reaches the lab.
 PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ", "TMPDIR", "CI", "XDG_CACHE_HOME")
@@ -79,27 +77,37 @@ def environment(instance: Instance) -> dict[str, str]:
         "HELM_CONFIG_HOME": str(home / "helm" / "config"),
         "HELM_DATA_HOME": str(home / "helm" / "data"),
         "KUBECONFIG": str(instance.kubeconfig),
+        "SSL_CERT_FILE": str(_trusted(instance, directory / "trusted.pem")),
         "KUBECACHEDIR": str(home / "kube" / "cache"),
         "MESHGATE_LAB": instance.name,
         "MESHGATE_LAB_DIR": str(base_directory()),
     }
 
 
-def workspace(instance: Instance, stack: str, config_file: Path | None = None) -> Path:
-    """The directory from which Pulumi works on a stack of this lab: project file and the stack's configuration.
-
-    `config_file` is Pulumi.<stack>.yaml of the checkout unless told otherwise; lab/overlay.yaml is laid over it.
-    """
+def workspace(
+    instance: Instance, stack: str, config_file: Path | None = None, changes: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """The directory from which Pulumi works on a stack of this lab: project file and the stack's configuration."""
     directory = project(instance)
-    source = config_file or CHECKOUT / f"Pulumi.{stack}.yaml"
     target = directory / f"Pulumi.{stack}.yaml"
-    given = _load(source)
-    result: dict[str, Any] = {"config": overlaid(_config(given, source), overlay(instance))}
+    result: dict[str, Any] = {"config": configuration(instance, stack, config_file, changes)}
     # Without it, what an earlier run encrypted into the state could not be read any more.
     if salt := target.exists() and _load(target).get("encryptionsalt"):
         result["encryptionsalt"] = salt
     files.write(target, yaml.safe_dump(result, sort_keys=False))
     return directory
+
+
+def configuration(
+    instance: Instance, stack: str, config_file: Path | None = None, changes: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Any]:
+    """A stack's configuration on this lab.
+
+    `config_file` is Pulumi.<stack>.yaml of the checkout unless told otherwise; lab/overlay.yaml and then `changes` are
+    laid over it.
+    """
+    source = config_file or CHECKOUT / f"Pulumi.{stack}.yaml"
+    return overlaid(_config(_load(source), source), [*overlay(instance), *changes])
 
 
 def project(instance: Instance) -> Path:
@@ -111,22 +119,31 @@ def project(instance: Instance) -> Path:
     return directory
 
 
-def overlay(instance: Instance) -> dict[str, Any]:
-    """lab/overlay.yaml with this lab's values filled in."""
+def overlay(instance: Instance) -> list[dict[str, Any]]:
+    """The parts of lab/overlay.yaml with this lab's values filled in."""
     values = {
         "kubeconfig": str(instance.kubeconfig),
         "charts": str(tools.charts_dir()),
         **{name.replace("-", "_"): str(instance.netns(name)) for name in CLIENTS},
     }
-    filled: dict[str, Any] = _filled(_load(OVERLAY), values)
+    filled: list[dict[str, Any]] = _filled(yaml.safe_load(OVERLAY.read_text()), values)
     return filled
 
 
-def overlaid(config: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """A stack's configuration with the overlay laid over it, but for the layers that the stack does not hold."""
-    held = config.get("meshgate:layers", [])
-    foreign = {key for key, layer in LAYERS.items() if layer not in held}
-    return merged(config, {key: value for key, value in over.items() if key not in foreign})
+def overlaid(config: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A stack's configuration with those parts laid over it, in turn, whose `when` it meets (layer -> kind)."""
+    result = dict(config)
+    for part in parts:
+        if all(_holds(config, layer, kind) for layer, kind in part.get("when", {}).items()):
+            result = merged(result, {key: value for key, value in part.items() if key != "when"})
+    return result
+
+
+def _holds(config: Mapping[str, Any], layer: str, kind: str) -> bool:
+    section = config.get(f"meshgate:{layer}")
+    # A layer that names no kind is of its default one, which is what anybody here asks for.
+    given = section.get("kind", kind) if isinstance(section, Mapping) else kind
+    return layer in config.get("meshgate:layers", []) and given == kind
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,10 +183,11 @@ def pulumi(
     arguments: Sequence[str],
     config_file: Path | None = None,
     *,
+    changes: Sequence[Mapping[str, Any]] = (),
     stdout: TextIO | None = None,
 ) -> int:
     """Runs `pulumi <arguments> --stack <stack>` on the lab: its exit code. A stack that is not there yet is made."""
-    directory = workspace(instance, stack, config_file)
+    directory = workspace(instance, stack, config_file, changes)
     if arguments[0] != "stack" and not state_file(instance, stack).exists():
         init = ["pulumi", "stack", "init", "--no-select", stack]
         if code := execute(instance, init, directory, stdout=stdout):
@@ -243,6 +261,15 @@ def _link(link: Path, program: Path) -> None:
     if not (link.is_symlink() and link.readlink() == program):
         link.unlink(missing_ok=True)
         link.symlink_to(program)
+
+
+def _trusted(instance: Instance, bundle: Path) -> Path:
+    """The machine's CAs, and that of the lab's API server: a simulated cluster's DNS endpoint has, as in the cloud, a
+    certificate that needs no CA in the kubeconfig."""
+    system = Path(ssl.get_default_verify_paths().openssl_cafile)
+    own = pki.cluster_authority(instance).certificate
+    content = "".join(file.read_text() for file in (system, own) if file.exists())
+    return files.write(bundle, content)
 
 
 def _config(given: Mapping[str, Any], source: Path) -> dict[str, Any]:

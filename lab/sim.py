@@ -1,7 +1,7 @@
 """`python -m lab sim STACK`: an environment's own file on a bare control plane, from preview to an empty state.
 
-Nothing runs there: the API server is a real one, its nodes are simulated. It is a lab of its own, never the one that
-holds dev, and it is taken down afterwards.
+Nothing runs there: the API server is a real one, its nodes and the clouds are simulated. It is a lab of its own, never
+the one that holds dev, and it is taken down afterwards. What an operator changes on the way is in sim.yaml.
 """
 
 from __future__ import annotations
@@ -12,25 +12,35 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
 from lab import cluster
 from lab import pulumi as runner
+from lab.errors import LabError
 from lab.instance import Instance
 
+CHANGES = Path(__file__).parent / "sim.yaml"
+UP = ("up", "--yes", "--skip-preview")
+
 STEPS = {
-    "preview": ["preview"],
-    "up": ["up", "--yes", "--skip-preview"],
-    "up again": ["up", "--yes", "--skip-preview", "--expect-no-changes"],
-    "refresh": ["refresh", "--yes", "--skip-preview"],
-    "destroy": ["destroy", "--yes", "--skip-preview"],
+    "preview": ("preview",),
+    "up": UP,
+    "up again": (*UP, "--expect-no-changes"),
+    "update": UP,
+    "refresh": ("refresh", "--yes", "--skip-preview"),
+    # An environment that protects what must not be lost has to give it up first; others have nothing to do here.
+    "unprotect": UP,
+    "destroy": ("destroy", "--yes", "--skip-preview"),
 }
+"""A step whose name is in sim.yaml comes after those changes of the configuration."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +84,18 @@ def run(_: Instance, given: argparse.Namespace) -> int:
 
 def simulate(instance: Instance, stack: str, config_file: Path | None = None) -> list[Step]:
     """Runs the steps on a control plane that is up. The first that fails is the last."""
+    changes: list[dict[str, Any]] = []
     steps: list[Step] = []
     for name, command in STEPS.items():
+        parts = yaml.safe_load(CHANGES.read_text()).get(name, [])
+        before = runner.configuration(instance, stack, config_file, changes)
+        changes += parts
+        if parts and runner.configuration(instance, stack, config_file, changes) == before:
+            if name == "update":
+                raise LabError(f"{CHANGES} changes nothing of {stack}: give one of its layers something to update")
+            continue
         _say(f"--- {stack}: {name}")
-        steps.append(_timed(name, partial(_pulumi, instance, stack, command, config_file)))
+        steps.append(_timed(name, partial(_pulumi, instance, stack, command, config_file, changes)))
         if not steps[-1].ok:
             return steps
     steps.append(_timed("state is empty", partial(_left_over, instance, stack)))
@@ -91,15 +109,20 @@ def _timed(name: str, action: Callable[[], tuple[bool, dict[str, int]]]) -> Step
 
 
 def _pulumi(
-    instance: Instance, stack: str, command: Sequence[str], config_file: Path | None
+    instance: Instance,
+    stack: str,
+    command: Sequence[str],
+    config_file: Path | None,
+    changes: Sequence[Mapping[str, Any]],
 ) -> tuple[bool, dict[str, int]]:
     log = instance.directory / "pulumi" / "events.json"
     log.unlink(missing_ok=True)
-    code = runner.pulumi(instance, stack, [*command, "--event-log", str(log)], config_file, stdout=sys.stderr)
-    return code == 0, changes(log.read_text() if log.exists() else "")
+    arguments = [*command, "--event-log", str(log)]
+    code = runner.pulumi(instance, stack, arguments, config_file, changes=changes, stdout=sys.stderr)
+    return code == 0, summary(log.read_text() if log.exists() else "")
 
 
-def changes(events: str) -> dict[str, int]:
+def summary(events: str) -> dict[str, int]:
     """The numbers of the engine's summary, from its event log (one JSON object a line)."""
     for line in events.splitlines():
         if '"summaryEvent"' in line:  # the others are many and large, and the last may be cut off

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lab import cluster, sim
 from lab import pulumi as runner
-from lab import sim
 from lab.instance import Instance
 
 CHECKOUT = Path(__file__).parents[1]
 UP = ("up", "--yes", "--skip-preview")
 DESTROY = ("destroy", "--yes", "--skip-preview")
+
+
+@contextmanager
+def running(name: str, *, bare: bool) -> Iterator[Instance]:
+    """A lab of this name, new at the beginning and gone at the end; `bare` is only a control plane."""
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    instance = Instance(name)
+    cluster.down(instance, say)
+    cluster.up(instance, bare, say)
+    try:
+        yield instance
+    finally:
+        cluster.down(instance, say)
 
 
 @dataclass(frozen=True)
@@ -46,7 +64,7 @@ class Stack:
         log = self.instance.directory / f"{self.name}-events.json"
         log.unlink(missing_ok=True)
         self.pulumi(*arguments, "--event-log", str(log))
-        return sim.changes(log.read_text())
+        return sim.summary(log.read_text())
 
     def resources(self) -> list[dict[str, Any]]:
         """The resources in the state, secrets encrypted."""

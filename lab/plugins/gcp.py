@@ -195,14 +195,23 @@ def _cluster(world: World, record: Record, operation: str) -> None:
                 "Set it to false and run `pulumi up` before the deletion"
             )
         return
-    policy, subnetwork = record.inputs.get("ipAllocationPolicy") or {}, record.inputs.get("subnetwork")
-    for key in ("clusterSecondaryRangeName", "servicesSecondaryRangeName"):
-        if subnetwork and policy.get(key):
-            _secondary_range_exists(_find(world, SUBNETWORK, subnetwork), policy[key])
+    for subnetwork, ranges in _pod_ranges(world, record).items():
+        for name in ranges:
+            _secondary_range_exists(world.records[subnetwork], name)
     pool = (record.inputs.get("workloadIdentityConfig") or {}).get("workloadPool")
     if pool not in (None, f"{record.outputs['project']}.svc.id.goog"):
         raise _invalid(f"Workload pool {pool} is not that of the project: {record.outputs['project']}.svc.id.goog")
     _accounts_exist(world, record, operation)
+
+
+def _pod_ranges(world: World, cluster: Record) -> dict[str, list[str]]:
+    """The secondary ranges that a cluster names, by the key of the subnetwork that it names them in."""
+    policy = cluster.inputs.get("ipAllocationPolicy") or {}
+    own = [policy[key] for key in ("clusterSecondaryRangeName", "servicesSecondaryRangeName") if key in policy]
+    named = [(cluster.inputs.get("subnetwork"), own)]
+    for more in policy.get("additionalIpRangesConfigs") or []:
+        named.append((more["subnetwork"], more.get("podIpv4RangeNames") or []))
+    return {_find(world, SUBNETWORK, subnetwork).key: ranges for subnetwork, ranges in named if subnetwork}
 
 
 def _node_pool(world: World, record: Record, operation: str) -> None:
@@ -212,8 +221,13 @@ def _node_pool(world: World, record: Record, operation: str) -> None:
     network = record.inputs.get("networkConfig") or {}
     cluster = _find(world, CLUSTER, record.inputs["cluster"])
     subnetwork = network.get("subnetwork") or cluster.inputs.get("subnetwork")
-    if subnetwork and network.get("podRange"):
-        _secondary_range_exists(_find(world, SUBNETWORK, subnetwork), network["podRange"])
+    if not subnetwork:
+        return
+    used, known = _find(world, SUBNETWORK, subnetwork), _pod_ranges(world, cluster)
+    if used.key not in known:
+        raise _invalid(f"subnetwork '{used.id}' is not one of the cluster's: {', '.join(known) or 'it has none'}")
+    if name := network.get("podRange"):
+        _secondary_range_exists(used, name)
 
 
 def _secondary_range_exists(subnetwork: Record, name: str) -> None:
@@ -368,14 +382,21 @@ KINDS: Mapping[str, Kind] = {
             "enableKubernetesAlpha",
             "enableTpu",
             "initialNodeCount",
-            "ipAllocationPolicy",
+            "ipAllocationPolicy.clusterIpv4CidrBlock",
+            "ipAllocationPolicy.clusterSecondaryRangeName",
+            "ipAllocationPolicy.servicesIpv4CidrBlock",
+            "ipAllocationPolicy.servicesSecondaryRangeName",
             "masterAuth",
             "networkingMode",
             "privateClusterConfig.masterIpv4CidrBlock",
             "privateClusterConfig.privateEndpointSubnetwork",
             *NODE_CONFIG,
         ),
-        holds={"network": NETWORK, "subnetwork": SUBNETWORK},
+        holds={
+            "network": NETWORK,
+            "subnetwork": SUBNETWORK,
+            "ipAllocationPolicy.additionalIpRangesConfigs[].subnetwork": SUBNETWORK,
+        },
         defaults={"deletionProtection": True, "enableShieldedNodes": True, "network": "default"},
         computed={
             "clusterIpv4Cidr": "10.1.0.0/16",

@@ -13,7 +13,7 @@ import pytest
 
 from lab import pulumi as runner
 from lab.instance import Instance
-from lab.sim import changes
+from lab.sim import summary
 
 pytestmark = pytest.mark.engine
 
@@ -74,7 +74,7 @@ class Stack:
         answer = self.pulumi(*arguments, "--event-log", str(log))
         assert answer.returncode == 0, answer.stdout + answer.stderr
         assert "warning:" not in answer.stdout + answer.stderr
-        return changes(log.read_text())
+        return summary(log.read_text())
 
     def export(self) -> str:
         answer = self.pulumi("stack", "export")

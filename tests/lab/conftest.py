@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from lab import cluster
 from lab.instance import Instance
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+from tests.deployment import running
 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Instance]:
     """A whole lab, removed at the end."""
-    instance = Instance("test")
-    cluster.down(instance, _say)
-    cluster.up(instance, False, _say)
-    yield instance
-    cluster.down(instance, _say)
+    with running("test", bare=False) as instance:
+        yield instance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 import tools
+from lab import pki
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
@@ -34,6 +36,9 @@ OVERLAY_KEYS = {
     "meshgate:istio.values.global.proxy.resources.requests.memory",
     "meshgate:verify.clients",
 }
+
+
+OVERLAY: list[dict[str, Any]] = yaml.safe_load(runner.OVERLAY.read_text())
 
 
 @pytest.fixture
@@ -133,6 +138,8 @@ def test_the_guard_accepts_this_environment_only(instance: Instance, tmp_path: P
 
 def test_plugins_are_linked_under_the_version_that_is_asked_for(instance: Instance) -> None:
     plugins = Path(runner.environment(instance)["PULUMI_HOME"]) / "plugins"
+    gcp = plugins / f"resource-gcp-v{metadata.version('pulumi_gcp')}" / "pulumi-resource-gcp"
+    assert os.access(gcp, os.X_OK)
     tls = plugins / f"resource-tls-v{metadata.version('pulumi_tls')}" / "pulumi-resource-tls"
     assert os.access(tls, os.X_OK)
     kubernetes = plugins / f"resource-kubernetes-v{metadata.version('pulumi_kubernetes')}"
@@ -143,6 +150,21 @@ def test_plugins_are_linked_under_the_version_that_is_asked_for(instance: Instan
     tls.symlink_to("/nowhere")
     runner.environment(instance)
     assert os.access(tls, os.X_OK)
+
+
+def test_credentials_of_simulated_clusters_are_on_the_path(instance: Instance) -> None:
+    environment = runner.environment(instance)
+    found = shutil.which("gke-gcloud-auth-plugin", path=environment["PATH"])
+    assert found is not None
+    assert Path(found).is_relative_to(instance.directory)
+    # The plugins themselves are found in Pulumi's home alone.
+    assert shutil.which("pulumi-resource-gcp", path=environment["PATH"]) is None
+
+
+def test_the_labs_api_server_is_trusted_like_the_public_cas(instance: Instance) -> None:
+    trusted = Path(runner.environment(instance)["SSL_CERT_FILE"]).read_text()
+    assert pki.cluster_authority(instance).certificate.read_text() in trusted
+    assert trusted.count("BEGIN CERTIFICATE") > 1
 
 
 def test_a_lab_that_is_not_there_leaves_no_trace(instance: Instance) -> None:
@@ -207,30 +229,57 @@ def paths(value: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 
 def test_the_overlays_keys_are_limited() -> None:
-    assert paths(yaml.safe_load(runner.OVERLAY.read_text())) == OVERLAY_KEYS
+    parts = [{key: value for key, value in part.items() if key != "when"} for part in OVERLAY]
+    assert set().union(*map(paths, parts)) == OVERLAY_KEYS
+
+
+@pytest.mark.parametrize("kind", ["onprem", "gke"])
+def test_a_cluster_of_the_cloud_brings_its_own_kubeconfig(instance: Instance, kind: str) -> None:
+    config = {"meshgate:layers": ["cluster"], "meshgate:cluster": {"kind": kind}}
+    over = runner.overlaid(config, runner.overlay(instance))
+    lab = {"kubeconfig": str(instance.kubeconfig)} if kind == "onprem" else {}
+    assert over["meshgate:cluster"] == {"kind": kind, **lab}
+
+
+@pytest.mark.parametrize(("mesh", "touched"), [({"kind": "istiod"}, True), ({}, True), ({"kind": "managed"}, False)])
+def test_flags_are_for_istiod_in_the_cluster(instance: Instance, mesh: dict[str, str], touched: bool) -> None:
+    config = {"meshgate:layers": ["mesh"], "meshgate:mesh": mesh}
+    assert ("values" in runner.overlaid(config, runner.overlay(instance))["meshgate:istio"]) == touched
 
 
 def test_placeholders_are_filled(instance: Instance, tmp_path: Path) -> None:
     over = runner.overlay(instance)
     assert "$" not in yaml.safe_dump(over)
-    assert over["meshgate:istio"]["charts"] == str(tmp_path / "charts")
-    assert over["meshgate:verify"]["clients"][0] == {
+    whole = runner.overlaid({"meshgate:layers": []}, over)
+    assert whole["meshgate:istio"]["charts"] == str(tmp_path / "charts")
+    assert whole["meshgate:verify"]["clients"][0] == {
         "name": "client-a",
         "command": ["nsenter", "--net=/run/netns/mg-unit-client-a", "--"],
     }
 
 
-def test_the_overlay_applies_to_what_the_stack_holds() -> None:
-    over = {"meshgate:cluster": {"kubeconfig": "lab"}, "meshgate:istio": {"charts": "lab"}, "meshgate:verify": {"a": 1}}
-    config = {"meshgate:layers": ["mesh"], "meshgate:cluster": {"kubeconfig": "own"}, "meshgate:istio": {"hub": "own"}}
+def test_a_part_applies_to_what_the_stack_holds() -> None:
+    over: list[dict[str, Any]] = [
+        {"when": {"cluster": "onprem"}, "meshgate:cluster": {"kubeconfig": "lab"}},
+        {"meshgate:istio": {"charts": "lab"}},
+        {"meshgate:istio": {"charts": "later"}, "meshgate:verify": {"a": 1}},
+    ]
+    config: dict[str, Any] = {
+        "meshgate:layers": ["mesh"],
+        "meshgate:cluster": {"kind": "onprem", "kubeconfig": "own"},
+        "meshgate:istio": {"hub": "own"},
+    }
     assert runner.overlaid(config, over) == {
         "meshgate:layers": ["mesh"],
-        "meshgate:cluster": {"kubeconfig": "own"},  # the layer is another stack's
-        "meshgate:istio": {"hub": "own", "charts": "lab"},
+        "meshgate:cluster": {"kind": "onprem", "kubeconfig": "own"},  # the layer is another stack's
+        "meshgate:istio": {"hub": "own", "charts": "later"},
         "meshgate:verify": {"a": 1},
     }
     config["meshgate:layers"] = ["cluster", "mesh"]
-    assert runner.overlaid(config, over)["meshgate:cluster"] == {"kubeconfig": "lab"}
+    assert runner.overlaid(config, over)["meshgate:cluster"] == {"kind": "onprem", "kubeconfig": "lab"}
+    config["meshgate:cluster"]["kind"] = "gke"
+    assert runner.overlaid(config, over)["meshgate:cluster"] == {"kind": "gke", "kubeconfig": "own"}
+    assert config["meshgate:istio"] == {"hub": "own"}, "the environment's own stays as it is"
 
 
 def test_merged() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,22 @@ class Engine:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.config = CONFIG
         self.failing = ""
         self.left: list[dict[str, Any]] = []
+        self.changes: list[Sequence[Mapping[str, Any]]] = []
 
-    def pulumi(self, instance: Instance, stack: str, command: Sequence[str], *_: object, **__: object) -> int:
+    def pulumi(
+        self,
+        instance: Instance,
+        stack: str,
+        command: Sequence[str],
+        *_: object,
+        changes: Sequence[Mapping[str, Any]],
+        **__: object,
+    ) -> int:
         self.calls.append(" ".join(command).split(" --event-log")[0])
+        self.changes.append(list(changes))
         log = Path(command[-1])
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text('{"preludeEvent": {}}\n{"summaryEvent": {"resourceChanges": {"create": 3}}}\n')
@@ -36,6 +47,14 @@ class Engine:
         return subprocess.CompletedProcess([], 0, json.dumps({"deployment": {"resources": self.left}}), "")
 
 
+CONFIG: dict[str, Any] = {
+    "meshgate:layers": ["cluster", "mesh"],
+    "meshgate:protect": False,
+    "meshgate:cluster": {"kind": "onprem"},
+    "meshgate:mesh": {},
+}
+
+
 @pytest.fixture
 def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     made = Engine()
@@ -43,6 +62,9 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(cluster, "up", lambda instance, bare, say: made.calls.append(f"{instance.name} up"))
     monkeypatch.setattr(cluster, "down", lambda instance, say: made.calls.append(f"{instance.name} down"))
     monkeypatch.setattr(runner, "pulumi", made.pulumi)
+    monkeypatch.setattr(
+        runner, "configuration", lambda instance, stack, file, changes: runner.overlaid(made.config, changes)
+    )
     monkeypatch.setattr(runner, "command", lambda *arguments: [])
     monkeypatch.setattr(runner, "project", lambda instance: tmp_path)
     monkeypatch.setattr(runner, "environment", lambda instance: {})
@@ -64,15 +86,45 @@ def test_all_steps(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
         "preview",
         "up --yes --skip-preview",
         "up --yes --skip-preview --expect-no-changes",
+        "up --yes --skip-preview",
         "refresh --yes --skip-preview",
         "destroy --yes --skip-preview",
         "sim down",
     ]
     outcome = json.loads(capsys.readouterr().out)
     assert outcome["stack"] == "gke"
-    assert [step["name"] for step in outcome["steps"]] == ["control plane", *sim.STEPS, "state is empty"]
+    assert [step["name"] for step in outcome["steps"]] == [
+        *("control plane", "preview", "up", "up again", "update", "refresh", "destroy", "state is empty")
+    ]
     assert all(step["ok"] for step in outcome["steps"])
     assert outcome["steps"][1]["resources"] == {"create": 3}
+
+
+def test_the_update_stays(engine: Engine) -> None:
+    assert simulated() == 0
+    before, after = engine.changes[2], engine.changes[3]
+    assert runner.overlaid(CONFIG, before) == CONFIG
+    assert runner.overlaid(CONFIG, after) == {**CONFIG, "meshgate:mesh": {"replicas": {"min": 1, "max": 9}}}
+    destroy = engine.changes[-1]
+    assert runner.overlaid(CONFIG, destroy) == runner.overlaid(CONFIG, after)
+
+
+def test_what_is_protected_is_given_up_first(engine: Engine) -> None:
+    engine.config = CONFIG | {"meshgate:protect": True, "meshgate:cluster": {"kind": "gke", "deletionProtection": True}}
+    assert simulated() == 0
+    assert engine.calls[-3:] == ["up --yes --skip-preview", "destroy --yes --skip-preview", "sim down"]
+    assert runner.overlaid(engine.config, engine.changes[4])["meshgate:protect"] is True
+    given_up = runner.overlaid(engine.config, engine.changes[5])
+    assert given_up["meshgate:protect"] is False
+    assert given_up["meshgate:cluster"]["deletionProtection"] is False
+    assert engine.changes[6] == engine.changes[5]
+
+
+def test_nothing_to_update_is_said(engine: Engine) -> None:
+    engine.config = {"meshgate:layers": ["authority"], "meshgate:authority": {}}
+    with pytest.raises(LabError, match=r"sim\.yaml changes nothing of gke"):
+        simulated()
+    assert engine.calls[-1] == "sim down"
 
 
 def test_a_failure_ends_it_and_the_control_plane_goes(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +157,6 @@ def test_an_error_takes_the_control_plane_down_too(engine: Engine, monkeypatch: 
     assert engine.calls == ["sim up", "sim down"]
 
 
-def test_changes_of_an_interrupted_command() -> None:
-    assert sim.changes('{"preludeEvent": {}}\n{"resourcePre') == {}
-    assert sim.changes("") == {}
+def test_the_summary_of_an_interrupted_command() -> None:
+    assert sim.summary('{"preludeEvent": {}}\n{"resourcePre') == {}
+    assert sim.summary("") == {}
