@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,11 +30,18 @@ TARGET_PORTS = {"http": 8080, "tls": 8443}
 
 ORIGINATE_SUBSET = "originate-tls"
 
-PROXY_CONFIG = (
-    '{"proxyStatsMatcher": {"inclusionRegexps": '
-    '["listener\\\\..*\\\\.(ssl\\\\.(fail_verify.*|handshake|no_certificate)|no_filter_chain_match)"]}}'
-)
-"""Counters of connections that were refused before there was a request; Istio leaves them out."""
+PROXY_CONFIG = {
+    # Counters of connections that were refused before there was a request; Istio leaves them out.
+    "proxyStatsMatcher": {
+        "inclusionRegexps": [r"listener\..*\.(ssl\.(fail_verify.*|handshake|no_certificate)|no_filter_chain_match)"]
+    },
+    # What the gateway knows of its caller is nothing for the world outside.
+    "proxyHeaders": {
+        "forwardedClientCert": "SANITIZE",
+        "attemptCount": {"disabled": True},
+        "envoyDebugHeaders": {"disabled": True},
+    },
+}
 
 
 @dataclass(kw_only=True)
@@ -190,7 +198,7 @@ def _values(args: EgressGatewayArgs) -> dict[str, Any]:
     egress = args.egress
     return {
         "revision": args.revision_tag,
-        "podAnnotations": {"proxy.istio.io/config": PROXY_CONFIG},
+        "podAnnotations": {"proxy.istio.io/config": json.dumps(PROXY_CONFIG)},
         "service": {
             "type": "ClusterIP",
             "ports": [

@@ -18,6 +18,19 @@ apart the routes of teams that reach the same host in different ways. Nobody is 
 namespaces and its own name in the header together."""
 
 
+INTERNAL_HEADERS = (
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-client-cert",
+    "x-envoy-attempt-count",
+    "x-envoy-decorator-operation",
+    "x-envoy-external-address",
+    "x-envoy-peer-metadata",
+    "x-envoy-peer-metadata-id",
+)
+"""They tell of pods, their addresses and their certificates, which is nothing for the world outside."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gateway:
     """What the teams' resources need to know of the gateway (contract Egress) and of the mesh (contract Mesh)."""
@@ -178,7 +191,7 @@ def _from_gateway(rules: TeamRules, gateway: Gateway, host: HttpHost | Originate
             }
             for authority in authorities(host)
         ],
-        "headers": {"request": {"remove": [TEAM_HEADER]}},
+        "headers": {"request": {"remove": [TEAM_HEADER, *INTERNAL_HEADERS]}},
         "route": [{"destination": destination}],
     }
 
