@@ -71,7 +71,7 @@ class Contract:
             )
         (plain,) = get_args(get_type_hints(cls)[name])
         try:
-            return TypeAdapter(plain).validate_python(value, strict=True)
+            return TypeAdapter(plain).validate_python(_whole(value), strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             where = "".join(f"[{part!r}]" for part in first["loc"])
@@ -79,6 +79,17 @@ class Contract:
                 f"stack '{stack}', output '{output}'{where}: {first['msg'].lower()}; "
                 f"layer '{cls.LAYER}' exports it, so run `pulumi up` on '{stack}' with this program's version"
             ) from None
+
+
+def _whole(value: Any) -> Any:
+    """The value with whole numbers where it has floats: another stack's outputs have no other numbers."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _whole(item) for key, item in value.items()}
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
