@@ -7,6 +7,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def test_requests_and_answers_on_one_connection(start: Callable[..., int], caplo
 
     caplog.set_level("INFO", "web")
     connection = http.client.HTTPConnection(str(LOCAL), start(answer), timeout=5)
-    for method, body in (("GET", "nö\n"), ("HEAD", "")):
+    for method, body in (("HEAD", ""), ("GET", "nö\n")):
         connection.request(method, "/a%2Fb/c?d=e%20f", headers={"Metadata-Flavor": "Google", "Host": "x.test"})
         response = connection.getresponse()
         assert (response.status, response.read().decode(), response.headers["X-A"]) == (404, body, "b")
@@ -86,13 +87,12 @@ def test_a_stuck_handshake_holds_nobody_up(start: Callable[..., int], instance: 
         lambda request: web.Answer(200, str(request.secure)), web.server_tls(str(pair.certificate), str(pair.key))
     )
     silent = http.client.HTTPConnection(str(LOCAL), port, timeout=5)
-    silent.connect()
     trust = ssl.create_default_context(cafile=str(authority.certificate))
     connection = http.client.HTTPSConnection(str(LOCAL), port, timeout=5, context=trust)
-    connection.request("GET", "/")
-    assert connection.getresponse().read() == b"True"
-    connection.close()
-    silent.close()
+    with closing(silent), closing(connection):
+        silent.connect()
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"True"
 
 
 def test_a_client_is_known_by_its_certificate(start: Callable[..., int], instance: Instance, tmp_path: Path) -> None:
