@@ -17,22 +17,29 @@ DENY = "global-deny-egress-all"
 TIMEOUT = 15
 
 
-def policy(namespace: str) -> str:
+def egress(namespace: str) -> str:
     """The counter of packets that NetworkPolicies kept a namespace's pods from sending."""
     return f"egress-{namespace}"
 
 
+def ingress(namespace: str) -> str:
+    """The counter of packets that NetworkPolicies kept from a namespace's pods."""
+    return f"ingress-{namespace}"
+
+
 @dataclass
 class Rises:
-    """By how much each rule's counter rose during the `with` block that gave it; only those that did."""
+    """How much each rule's counter rose during the `with` block that gave it."""
 
     by_rule: dict[str, int] = field(default_factory=dict)
 
+    def of(self, rule: str) -> int | None:
+        """The rise of a rule's counter; None where there is no such counter."""
+        return self.by_rule.get(rule)
+
     def said(self, *rules: str) -> str:
-        """What became of these rules' counters, in words."""
-        return "counters of the nodes' firewall: " + ", ".join(
-            f"{rule} rose by {self.by_rule.get(rule, 0)}" for rule in rules
-        )
+        """What became of these rules' counters, of those that there are, in words."""
+        return ", ".join(f"counter {rule} rose by {self.by_rule[rule]}" for rule in rules if rule in self.by_rule)
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,7 @@ class Firewall:
             rises = Rises()
             yield rises
             after = self._read()
-            rises.by_rule = {
-                rule: rise for rule, packets in sorted(after.items()) if (rise := packets - before.get(rule, 0)) > 0
-            }
+            rises.by_rule = {rule: packets - before.get(rule, 0) for rule, packets in after.items()}
 
     def _read(self) -> dict[str, int]:
         if not self.command:

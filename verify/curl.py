@@ -29,6 +29,7 @@ REFUSED = 7
 TIMED_OUT = 28
 TLS_FAILED = 35
 WRITE_FAILED = 55
+EMPTY = 52
 READ_FAILED = 56
 NOT_TRUSTED = 60
 HTTP2_FAILED = 16
@@ -40,7 +41,7 @@ MEANINGS = {
     TIMED_OUT: "timed out",
     TLS_FAILED: "TLS handshake failed",
     47: "too many redirects",
-    52: "empty reply",
+    EMPTY: "empty reply",
     WRITE_FAILED: "write failed",
     READ_FAILED: "read failed",
     58: "own certificate unusable",

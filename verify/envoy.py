@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from verify.errors import VerifyError
 from verify.kube import Kube
-from verify.logs import AccessLogLine, parse
+from verify.logs import AccessLogLine, Cluster, parse
 
 CONTAINER = "istio-proxy"
 LOG_DELAY = 6
@@ -69,21 +69,37 @@ class Proxies:
             yield watch
             watch.rise = self._sum(counter) - before
 
+    def clusters(self) -> set[Cluster]:
+        """The services that the proxies know."""
+        names = {line.partition("::")[0] for text in self._administration("clusters") for line in text.splitlines()}
+        return {cluster for name in names if (cluster := Cluster.parse(name))}
+
+    def certificates(self) -> str:
+        """What the proxies say of the certificates that they hold: JSON."""
+        return "".join(self._administration("certs"))
+
     def _sum(self, counter: str) -> int:
         pattern = rf"^listener\..*\.{re.escape(counter)}$"
-        values: list[int] = []
-        for pod in self.kube.pods(self.namespace, self.labels):
-            command = ["pilot-agent", "request", "GET", f"stats?filter={quote(pattern)}"]
-            done = self.kube.run(self.namespace, pod, CONTAINER, command, timeout=15)
-            if done.exit_code:
-                raise VerifyError(f"cannot read the counters of pod {self.namespace}/{pod}: {done.stderr.strip()}")
-            values += [int(value) for value in re.findall(r": (\d+)$", done.stdout, re.MULTILINE)]
+        values = [
+            int(value)
+            for text in self._administration(f"stats?filter={quote(pattern)}")
+            for value in re.findall(r": (\d+)$", text, re.MULTILINE)
+        ]
         if not values:
             raise VerifyError(
                 f"the proxies {self.namespace}/{self._selector} keep no counter listener.*.{counter}; "
                 "their pods' annotation proxy.istio.io/config must have it under proxyStatsMatcher"
             )
         return sum(values)
+
+    def _administration(self, path: str) -> Iterator[str]:
+        """What each proxy's administration interface says."""
+        for pod in self.kube.pods(self.namespace, self.labels):
+            command = ["pilot-agent", "request", "GET", path]
+            done = self.kube.run(self.namespace, pod, CONTAINER, command, timeout=15)
+            if done.exit_code:
+                raise VerifyError(f"cannot ask the proxy of pod {self.namespace}/{pod}: {done.stderr.strip()}")
+            yield done.stdout
 
     @property
     def _selector(self) -> str:

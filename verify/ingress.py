@@ -15,7 +15,7 @@ from verify import certificates, curl
 from verify.context import Context, user_agent
 from verify.curl import Request, Response
 from verify.envoy import Watch
-from verify.logs import AccessLogLine
+from verify.logs import NO_FILTER_CHAIN, AccessLogLine
 from verify.probe import Outcome, Probe
 from verify.site import HTTPS, Site, stranger, trust_file
 
@@ -202,7 +202,7 @@ def _no_server(context: Context, site: Site, request: Request, server_name: str)
         return Outcome(ok=False, observed=str(response))
 
     def this_one(line: AccessLogLine) -> bool:
-        if line.response_code_details != "filter_chain_not_found" or line.requested_server_name != server_name:
+        if line.response_code_details != NO_FILTER_CHAIN or line.requested_server_name != server_name:
             return False
         # A name made up for this attempt tells it from others; without a name, the client's address does.
         return server_name != "-" or line.downstream_remote_address == response.local

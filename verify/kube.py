@@ -77,13 +77,19 @@ class Kube:
         return None
 
     def may(self, subject: Subject, verb: str, resource: str, namespace: str) -> bool:
-        """Whether RBAC lets somebody do something; `resource` is a plural, with `.<API group>` but for the core's."""
+        """Whether RBAC lets somebody do something.
+
+        `resource` is a plural[/subresource], with `.<API group>` but for the core's.
+        """
         plural, _, group = resource.partition(".")
+        plural, _, part = plural.partition("/")
         review = SubjectAccessReview(
             spec=SubjectAccessReviewSpec(
                 user=subject.user,
                 groups=list(subject.groups),
-                resourceAttributes=ResourceAttributes(namespace=namespace, verb=verb, group=group, resource=plural),
+                resourceAttributes=ResourceAttributes(
+                    namespace=namespace, verb=verb, group=group, resource=plural, subresource=part
+                ),
             )
         )
         with _told(f"ask whether {subject.user} may {verb} {resource} in {namespace}"), self._decoding:

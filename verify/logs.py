@@ -7,6 +7,34 @@ from dataclasses import dataclass
 
 from components.mesh.istio import ACCESS_LOG_FORMAT
 
+BLACK_HOLE = "BlackHoleCluster"
+BLOCKING_ROUTE = "block_all"
+"""What REGISTRY_ONLY gives http requests to unknown hosts: a route of its own, which answers 502."""
+
+RBAC_DENIED = "rbac_access_denied"
+NO_FILTER_CHAIN = "filter_chain_not_found"
+"""What a listener says of a connection that no server of it is for."""
+
+VIA_UPSTREAM = "via_upstream"
+"""What Envoy says of an answer that is the other side's own."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A service as a proxy names it: outbound|port|subset|host."""
+
+    port: int
+    subset: str
+    host: str
+
+    @classmethod
+    def parse(cls, name: str) -> Cluster | None:
+        """None for what is no service outside the pod (BlackHoleCluster, inbound|...)."""
+        direction, *rest = name.split("|")
+        if direction != "outbound" or len(rest) != 3 or not rest[0].isdigit():
+            return None
+        return cls(int(rest[0]), rest[1], rest[2])
+
 
 @dataclass(frozen=True)
 class AccessLogLine:
@@ -28,6 +56,24 @@ class AccessLogLine:
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def kept(self) -> bool:
+        """Whether a sidecar kept it at home because it knows no such host (REGISTRY_ONLY)."""
+        return self.upstream_cluster == BLACK_HOLE or self.route_name == BLOCKING_ROUTE
+
+    @property
+    def refused(self) -> bool:
+        """Whether an AuthorizationPolicy refused the request, or the connection."""
+        return any(
+            details.startswith(RBAC_DENIED)
+            for details in (self.response_code_details, self.connection_termination_details)
+        )
+
+    @property
+    def upstream(self) -> Cluster | None:
+        """The service to which it was sent; None when it was sent nowhere, or to something else."""
+        return Cluster.parse(self.upstream_cluster)
 
 
 _OPERATORS = {

@@ -9,7 +9,7 @@ from settings import Settings
 from verify import curl
 from verify.context import Context, user_agent
 from verify.curl import Request, Response
-from verify.logs import AccessLogLine
+from verify.logs import NO_FILTER_CHAIN, AccessLogLine
 from verify.pods import ProbePod
 from verify.probe import Outcome, Probe
 from verify.workload import Workload
@@ -23,10 +23,6 @@ TARGET = Workload("target", in_mesh=True, serves=True)
 UNREGISTERED = "unregistered.invalid"
 NOWHERE = "192.0.2.1"
 """An address of documentation (RFC 5737), so that nothing is met should the mesh let the request out."""
-
-BLACK_HOLE = "BlackHoleCluster"
-BLOCKING_ROUTE = "block_all"
-"""What REGISTRY_ONLY gives http requests to unknown hosts: a route of its own, which answers 502."""
 
 
 def probes(settings: Settings) -> list[Probe]:
@@ -91,9 +87,7 @@ def _plaintext(context: Context) -> Outcome:
     return _logged(
         response,
         target,
-        lambda line: (
-            line.downstream_remote_address == response.local and line.response_code_details == "filter_chain_not_found"
-        ),
+        lambda line: line.downstream_remote_address == response.local and line.response_code_details == NO_FILTER_CHAIN,
         start,
     )
 
@@ -104,7 +98,7 @@ def _unregistered_http(context: Context) -> Outcome:
     response = curl.send(caller, _to_nowhere("http", 80, agent))
     if response.exit_code or response.status != 502:
         return Outcome(ok=False, observed=str(response))
-    return _logged(response, caller, lambda line: line.user_agent == agent and _blocked(line), start)
+    return _logged(response, caller, lambda line: line.user_agent == agent and line.kept, start)
 
 
 def _unregistered_https(context: Context) -> Outcome:
@@ -116,7 +110,7 @@ def _unregistered_https(context: Context) -> Outcome:
     return _logged(
         response,
         caller,
-        lambda line: line.downstream_remote_address == response.local and _blocked(line),
+        lambda line: line.downstream_remote_address == response.local and line.kept,
         start,
     )
 
@@ -125,10 +119,6 @@ def _to_nowhere(scheme: str, port: int, agent: str) -> Request:
     return Request(
         url=f"{scheme}://{UNREGISTERED}/", user_agent=agent, connect_to={(UNREGISTERED, port): (NOWHERE, port)}
     )
-
-
-def _blocked(line: AccessLogLine) -> bool:
-    return line.upstream_cluster == BLACK_HOLE or line.route_name == BLOCKING_ROUTE
 
 
 def _logged(response: Response, where: ProbePod, match: Callable[[AccessLogLine], bool], start: float) -> Outcome:

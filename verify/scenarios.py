@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from settings import Layer, Settings
-from verify import ingress, mesh
+from verify import egress, gateway_pool, ingress, mesh, workload_identity
 from verify.probe import Probe, numbered
 
-SCENARIOS: Mapping[Layer, Callable[[Settings], list[Probe]]] = {"mesh": mesh.probes, "ingress": ingress.probes}
+SCENARIOS: Mapping[Layer, Callable[[Settings], list[Probe]]] = {
+    "mesh": mesh.probes,
+    "egress": gateway_pool.probes,
+    "teams": egress.probes,
+    "workload_identity": workload_identity.probes,
+    "ingress": ingress.probes,
+}
 """A layer's probes; a new scenario is a module and a line here."""
 
 
