@@ -6,12 +6,18 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
 
 from settings import REQUIRES, Layer
 from tests.unit.program import Program, run
@@ -117,7 +123,34 @@ def on_cluster(cluster: FakeCluster, directory: Path) -> dict[str, Any]:
     kubeconfig.write_text(yaml.safe_dump(cluster.kubeconfig()))
     config = stack_file("dev")
     config["cluster"]["kubeconfig"] = str(kubeconfig)
+    config["teams"]["credentials"] = _credentials(config["teams"]["credentials"], directory)
     return config
+
+
+def _credentials(credentials: Mapping[str, Mapping[str, str]], directory: Path) -> dict[str, dict[str, str]]:
+    """The credentials with files in `directory` that may be what they say: one certificate, which signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "internet")])
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, begin, begin + timedelta(days=36500))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    pem = {
+        "ca": certificate.public_bytes(encoding),
+        "certificate": certificate.public_bytes(encoding),
+        "key": key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    }
+    for field, content in pem.items():
+        (directory / f"internet-{field}.pem").write_bytes(content)
+    return {
+        credential: {
+            field: str(directory / f"internet-{field}.pem") if field in pem else value for field, value in files.items()
+        }
+        for credential, files in credentials.items()
+    }
 
 
 @pytest.fixture

@@ -14,9 +14,59 @@ from tests.unit.program import Program
 CHECKOUT = Path(__file__).parents[2]
 
 
+COMMON = {
+    "meshgate:authority:SelfSignedMeshCa",
+    "meshgate:authority:PrivateCa",
+    "meshgate:mesh:Istio",
+    "meshgate:egress:TeamAdmission",
+    "meshgate:egress:EgressGateway",
+    "meshgate:teams:Team",
+}
+COMPONENTS = {
+    "dev": COMMON
+    | {
+        "meshgate:cluster:OnpremCluster",
+        "meshgate:gateway_pool:OnpremGatewayPool",
+        "meshgate:teams:Credential",
+        "meshgate:workload_identity:ExistingWorkloadIdentity",
+        "meshgate:ingress:Ingress",
+        "meshgate:ingress:Coolstore",
+        "meshgate:ingress:Credential",
+        "meshgate:ingress:IngressGateway",
+    },
+    "gke": COMMON
+    | {
+        "meshgate:network:GkeNetwork",
+        "meshgate:network:ProjectApis",
+        "meshgate:network:CloudNat",
+        "meshgate:network:NodeAccounts",
+        "meshgate:network:VpcFirewall",
+        "meshgate:network:GooglePrivateDns",
+        "meshgate:network:ImageMirrors",
+        "meshgate:cluster:GkeCluster",
+        "meshgate:gateway_pool:GkeGatewayPool",
+        "meshgate:workload_identity:GkeWorkloadIdentity",
+    },
+}
+"""Every component that an environment has. gke's mesh is istiod; the managed one is in test_mesh_managed."""
+
+
+PRIVATE_KEYS = ("<key ", "PRIVATE KEY")
+"""Those that the program makes, and those that it reads from files."""
+
+
+@pytest.fixture(params=COMPONENTS)
+def environment(request: pytest.FixtureRequest) -> str:
+    """Each environment in turn."""
+    return str(request.param)
+
+
 @pytest.fixture
-def program(dev_program: Program) -> Program:
-    return dev_program
+def program(environment: str, request: pytest.FixtureRequest) -> Program:
+    """What the environment registers."""
+    program = request.getfixturevalue(f"{environment}_program")
+    assert isinstance(program, Program)
+    return program
 
 
 def test_inputs_are_what_the_sdk_asks_for(program: Program) -> None:
@@ -29,46 +79,42 @@ def test_inputs_are_what_the_sdk_asks_for(program: Program) -> None:
     assert wrong == []
 
 
-def test_components_register_their_outputs(program: Program) -> None:
+def test_components_register_their_outputs(program: Program, environment: str) -> None:
     components = [resource for resource in program.resources if resource.type.startswith("meshgate:")]
-    assert {component.type for component in components} == {
-        "meshgate:cluster:OnpremCluster",
-        "meshgate:authority:SelfSignedMeshCa",
-        "meshgate:authority:PrivateCa",
-        "meshgate:mesh:Istio",
-        "meshgate:ingress:Ingress",
-        "meshgate:ingress:Coolstore",
-        "meshgate:ingress:Credential",
-        "meshgate:ingress:IngressGateway",
-    }
+    assert {component.type for component in components} == COMPONENTS[environment]
     assert [component.name for component in components if component.outputs is None] == []
 
 
 def test_resources_have_a_parent(program: Program) -> None:
-    at_the_top = {resource.name for resource in program.resources if not resource.parent}
-    assert at_the_top == {"dev-cluster", "dev-kubernetes", "dev-authority", "dev-mesh", "dev-ingress"}
+    """At the top are components and providers alone."""
+    at_the_top = [resource for resource in program.resources if not resource.parent]
+    assert [one.name for one in at_the_top if not one.type.startswith(("meshgate:", "pulumi:providers:"))] == []
 
 
-def test_kubernetes_resources_use_the_one_provider(program: Program) -> None:
-    providers = {resource.provider for resource in program.resources if resource.type.startswith("kubernetes:")}
-    assert providers == {"dev-kubernetes"}
+def test_resources_use_the_one_provider(program: Program, environment: str) -> None:
+    providers = {
+        cloud: {resource.provider for resource in program.resources if resource.type.startswith(f"{cloud}:")}
+        for cloud in ("kubernetes", "gcp")
+    }
+    assert providers["kubernetes"] == {f"{environment}-kubernetes"}
+    assert providers["gcp"] == ({"gke-gcp"} if environment == "gke" else set())
 
 
-def test_names_carry_the_prefix(program: Program) -> None:
-    assert [resource.name for resource in program.resources if not resource.name.startswith("dev-")] == []
+def test_names_carry_the_prefix(program: Program, environment: str) -> None:
+    assert [one.name for one in program.resources if not one.name.startswith(f"{environment}-")] == []
 
 
 def test_no_private_key_leaves_in_clear(program: Program) -> None:
     for resource in program.resources:
         for path, value in _leaves(resource.inputs):
-            if "<key " in value:
+            if any(mark in value for mark in PRIVATE_KEYS):
                 covered = any(path == secret or path.startswith(f"{secret}.") for secret in resource.secrets)
                 assert covered, f"{resource.name}: {path}"
 
 
 def test_no_private_key_in_a_contract(program: Program) -> None:
     exported = {name: str(value) for name, value in program.outputs.items()}
-    assert [name for name, value in exported.items() if "<key " in value] == []
+    assert [name for name, value in exported.items() if any(mark in value for mark in PRIVATE_KEYS)] == []
     assert program.secret_outputs == {"cluster_kubeconfig"}
 
 

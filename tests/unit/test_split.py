@@ -2,71 +2,82 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from settings import Layer
-from tests.unit.conftest import CHECKOUT, fake_cluster, on_cluster
-from tests.unit.program import UPSTREAM, Program, run
+from tests.unit.conftest import CHECKOUT, fake_cluster, on_cluster, part, stack_file
+from tests.unit.program import UPSTREAM, Program, Registered, run
 
-SPLIT: Mapping[str, tuple[str, ...]] = {
-    "base": ("cluster", "authority"),
-    "mesh": ("mesh",),
-    "edge": ("ingress",),
+SPLIT: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {
+    "dev": {
+        "base": ("cluster", "gateway_pool", "authority"),
+        "mesh": ("mesh",),
+        "edge": ("ingress",),
+        "out": ("egress",),
+        "tenants": ("teams", "workload_identity"),
+    },
+    "gke": {
+        "network": ("network",),
+        "cluster": ("cluster",),
+        "pool": ("gateway_pool",),
+        "mesh": ("authority", "mesh"),
+        "egress": ("egress",),
+        "teams": ("teams",),
+        "identity": ("workload_identity",),
+    },
 }
-"""The layers by the stack that holds them."""
-
-NEEDS = {"base": (), "mesh": ("cluster", "authority"), "edge": ("cluster", "mesh")}
-HOLDERS = {layer: stack for stack, layers in SPLIT.items() for layer in layers}
+"""By environment: the layers by the stack that holds them, in the order in which they are built."""
 
 
-def part(config: Mapping[str, Any], stack: str) -> dict[str, Any]:
-    """The configuration of one stack of several: the same values, fewer layers."""
-    other = {key: value for key, value in config.items() if key not in get_args(Layer)}
-    return {
-        **other,
-        "layers": list(SPLIT[stack]),
-        **{layer: config[layer] for layer in SPLIT[stack]},
-        "upstream": {layer: HOLDERS[layer] for layer in NEEDS[stack]},
-    }
+def holders(environment: str) -> dict[Layer, str]:
+    """The stack that holds a layer."""
+    return {layer: stack for stack, layers in SPLIT[environment].items() for layer in layers}
 
 
 @dataclass(frozen=True)
 class Split:
     """The same settings, run as one stack and as several."""
 
+    environment: str
+    config: dict[str, Any]
     whole: Program
     parts: dict[str, Program]
 
 
-@pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+@pytest.fixture(scope="module", params=SPLIT)
+def split(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Split:
+    environment = str(request.param)
     with fake_cluster() as cluster:
+        directory = tmp_path_factory.mktemp("split")
+        config = on_cluster(cluster, directory) if environment == "dev" else stack_file(environment)
         # protect as in production, so that it is compared too.
-        config = on_cluster(cluster, tmp_path_factory.mktemp("split")) | {"protect": True}
+        config |= {"protect": True}
         whole = run(config)
         parts: dict[str, Program] = {}
-        for stack in SPLIT:
+        for stack, layers in SPLIT[environment].items():
             upstream = {name: program.outputs for name, program in parts.items()}
             secrets = {name for program in parts.values() for name in program.secret_outputs}
-            parts[stack] = run(part(config, stack), stack=stack, references=upstream, secret_outputs=secrets)
-    return Split(whole, parts)
+            own = part(config, layers, holders(environment))
+            parts[stack] = run(own, stack=stack, references=upstream, secret_outputs=secrets)
+    return Split(environment, config, whole, parts)
 
 
 def graph(*programs: Program) -> dict[tuple[str, str], tuple[Any, ...]]:
-    """Everything but what each stack has for itself: its provider and its references."""
+    """Everything but what each stack has for itself: its providers and its references."""
     resources = [
         resource
         for program in programs
         for resource in program.resources
-        if resource.type not in ("pulumi:providers:kubernetes", "pulumi:pulumi:StackReference")
+        if not resource.type.startswith(("pulumi:providers:", "pulumi:pulumi:StackReference"))
     ]
     found = {
         (resource.type, resource.name): (
@@ -76,6 +87,8 @@ def graph(*programs: Program) -> dict[tuple[str, str], tuple[Any, ...]]:
             resource.protect,
             resource.read,
             resource.provider,
+            resource.ignored,
+            resource.create_timeout,
         )
         for resource in resources
     }
@@ -98,9 +111,43 @@ def test_one_stack_and_several_hand_on_the_same(split: Split) -> None:
 
 
 def test_every_provider_is_the_same(split: Split) -> None:
-    providers = [program.one("dev-kubernetes") for program in (split.whole, *split.parts.values())]
-    assert len({json.dumps(provider.inputs, sort_keys=True) for provider in providers}) == 1
-    assert {frozenset(provider.secrets) for provider in providers} == {frozenset({"kubeconfig"})}
+    """In each stack that has one."""
+    found: dict[str, list[Registered]] = {}
+    for program in (split.whole, *split.parts.values()):
+        for provider in program.resources:
+            if provider.type.startswith("pulumi:providers:"):
+                found.setdefault(provider.name, []).append(provider)
+    secrets = {"dev-kubernetes": {"kubeconfig"}, "gke-kubernetes": {"kubeconfig"}, "gke-gcp": set()}
+    assert set(found) == {name for name in secrets if name.startswith(split.environment)}
+    for name, providers in found.items():
+        assert len(providers) > 3
+        assert len({json.dumps(provider.inputs, sort_keys=True) for provider in providers}) == 1
+        assert {frozenset(provider.secrets) for provider in providers} == {frozenset(secrets[name])}
+
+
+TOPS = {
+    "dev": {
+        "base": {"dev-cluster", "dev-gateway-pool", "dev-authority"},
+        "mesh": {"dev-mesh"},
+        "edge": {"dev-ingress"},
+        "out": {"dev-egress-admission", "dev-egress-gateway"},
+        "tenants": {
+            *(f"dev-teams-team-{team}" for team in "xyz"),
+            "dev-teams-credential-internet",
+            "dev-teams-credential-internet-client",
+            "dev-workload-identity",
+        },
+    },
+    "gke": {
+        "network": {"gke-network"},
+        "cluster": {"gke-cluster"},
+        "pool": {"gke-gateway-pool"},
+        "mesh": {"gke-authority", "gke-mesh"},
+        "egress": {"gke-egress-admission", "gke-egress-gateway"},
+        "teams": {"gke-teams-team-x", "gke-teams-team-y"},
+        "identity": {"gke-workload-identity"},
+    },
+}
 
 
 def test_each_stack_makes_its_own_layers(split: Split) -> None:
@@ -108,11 +155,27 @@ def test_each_stack_makes_its_own_layers(split: Split) -> None:
         stack: {resource.name for resource in program.resources if not resource.parent and resource.type[:5] == "meshg"}
         for stack, program in split.parts.items()
     }
-    assert tops == {
-        "base": {"dev-cluster", "dev-authority"},
-        "mesh": {"dev-mesh"},
-        "edge": {"dev-ingress"},
-    }
+    assert tops == TOPS[split.environment]
+
+
+REFERENCES = {
+    "dev": {
+        "base": [],
+        "mesh": ["base"],
+        "edge": ["base", "mesh"],
+        "out": ["base", "mesh"],
+        "tenants": ["base", "mesh", "out"],
+    },
+    "gke": {
+        "network": [],
+        "cluster": ["network"],
+        "pool": ["cluster", "network"],
+        "mesh": ["cluster"],
+        "egress": ["cluster", "mesh", "pool"],
+        "teams": ["cluster", "egress", "mesh"],
+        "identity": ["cluster", "teams"],
+    },
+}
 
 
 def test_a_stack_is_referenced_once(split: Split) -> None:
@@ -120,21 +183,42 @@ def test_a_stack_is_referenced_once(split: Split) -> None:
         stack: sorted(resource.inputs["id"] for resource in program.of(":StackReference"))
         for stack, program in split.parts.items()
     }
-    assert references == {"base": [], "mesh": ["base"], "edge": ["base", "mesh"]}
+    assert references == REFERENCES[split.environment]
     assert split.whole.of(":StackReference") == []
 
 
-def test_a_changed_value_would_be_seen(split: Split, dev_config: dict[str, Any]) -> None:
-    """The comparison can fail: another size of one gateway is another graph."""
-    changed = part(dev_config | {"protect": True}, "edge")
-    changed["ingress"]["gateways"]["simple"]["resources"]["cpu"] = "30m"
+CHANGES: Mapping[str, tuple[str, tuple[str, ...], Any, str]] = {
+    "dev": ("edge", ("ingress", "gateways", "simple", "resources", "cpu"), "30m", "dev-ingress-simple-release"),
+    "gke": ("pool", ("gateway_pool", "machineType"), "e2-standard-8", "gke-gateway-pool-nodes"),
+}
+
+
+def test_a_changed_value_would_be_seen(split: Split) -> None:
+    """The comparison can fail: another size of one gateway, or of its nodes, is another graph."""
+    stack, (*path, last), value, changed = CHANGES[split.environment]
+    config = copy.deepcopy(part(split.config, SPLIT[split.environment][stack], holders(split.environment)))
+    at: Any = config
+    for key in path:
+        at = at[key]
+    at[last] = value
     upstream = {name: program.outputs for name, program in split.parts.items()}
-    edge = run(changed, stack="edge", references=upstream, secret_outputs={"cluster_kubeconfig"})
-    whole, other = graph(split.whole), graph(split.parts["base"], split.parts["mesh"], edge)
-    assert [name for _, name in whole if other[_, name] != whole[_, name]] == ["dev-ingress-simple-release"]
+    other = run(config, stack=stack, references=upstream, secret_outputs={"cluster_kubeconfig"})
+    whole, parts = graph(split.whole), graph(*(split.parts | {stack: other}).values())
+    assert [name for _, name in whole if parts[_, name] != whole[_, name]] == [changed]
 
 
 # What a stack loads
+
+LOADED = {
+    "dev": {"pulumi_kubernetes", "pulumi_tls", "lightkube"},
+    "dev cluster": {"pulumi_kubernetes", "lightkube"},
+    "dev mesh": {"pulumi_kubernetes"},
+    "dev tenants": {"pulumi_kubernetes"},
+    "gke cluster": {"pulumi_kubernetes", "pulumi_gcp"},
+    "gke mesh": {"pulumi_kubernetes", "pulumi_tls"},
+    "gke identity": {"pulumi_kubernetes", "pulumi_gcp"},
+}
+"""Those of each stack; each takes seconds, so not every stack is here."""
 
 SDKS = ("pulumi_kubernetes", "pulumi_tls", "pulumi_gcp", "pulumi_aws", "lightkube")
 
@@ -151,18 +235,17 @@ print(json.dumps([name for name in {SDKS!r} if name in sys.modules]))
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The SDKs in memory after a run of each stack in a process of its own."""
     directory = tmp_path_factory.mktemp("loaded")
-    for name in ("pulumi_gcp", "pulumi_aws"):
-        # They need not be installed; an import of them must succeed, to be seen.
-        (directory / f"{name}.py").touch()
+    # It needs not be installed; an import of it must succeed, to be seen.
+    (directory / "pulumi_aws.py").touch()
     with fake_cluster() as cluster:
-        config = on_cluster(cluster, directory)
-        stacks = {stack: part(config, stack) for stack in SPLIT} | {"whole": config}
-        stacks["cluster"] = {"name": "dev", "layers": ["cluster"], "cluster": config["cluster"]}
+        dev, gke = on_cluster(cluster, directory), stack_file("gke")
+        stacks = {"dev": dev, "dev cluster": part(dev, ["cluster"], "base")}
+        for stack in LOADED:
+            environment, _, name = stack.partition(" ")
+            if stack not in stacks:
+                stacks[stack] = part({"dev": dev, "gke": gke}[environment], SPLIT[environment][name], "base")
         processes = {stack: _started(directory) for stack in stacks}
-        return {
-            stack: _sdks(process, [stacks[stack], {"base": UPSTREAM, "mesh": UPSTREAM}])
-            for stack, process in processes.items()
-        }
+        return {stack: _sdks(process, [stacks[stack], {"base": UPSTREAM}]) for stack, process in processes.items()}
 
 
 def _started(directory: Path) -> subprocess.Popen[str]:
@@ -182,15 +265,6 @@ def _sdks(process: subprocess.Popen[str], given: list[Any]) -> set[str]:
     return set(json.loads(output))
 
 
-@pytest.mark.parametrize(
-    ("stack", "sdks"),
-    [
-        ("cluster", {"pulumi_kubernetes", "lightkube"}),
-        ("base", {"pulumi_kubernetes", "pulumi_tls", "lightkube"}),
-        ("mesh", {"pulumi_kubernetes"}),
-        ("edge", {"pulumi_kubernetes", "pulumi_tls"}),
-        ("whole", {"pulumi_kubernetes", "pulumi_tls", "lightkube"}),
-    ],
-)
-def test_a_stack_loads_only_what_it_needs(loaded: dict[str, set[str]], stack: str, sdks: set[str]) -> None:
-    assert loaded[stack] == sdks
+@pytest.mark.parametrize("stack", LOADED)
+def test_a_stack_loads_only_what_it_needs(loaded: dict[str, set[str]], stack: str) -> None:
+    assert loaded[stack] == LOADED[stack]
