@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-import pulumi.runtime.config
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from settings.authority import AuthoritySettings
@@ -103,6 +102,9 @@ class Settings(Model):
 
 def stack_config() -> dict[str, Any]:
     """The running stack's configuration in the namespace `meshgate`, objects and lists parsed."""
+    # Only a running program needs it: the lab's agents read settings too, and are small.
+    import pulumi.runtime.config
+
     # pulumi.Config reads key by key; to find keys that nobody knows, all of them are needed.
     values = {**pulumi.runtime.config.get_config_env(), **pulumi.runtime.config.CONFIG.get()}
     return {
