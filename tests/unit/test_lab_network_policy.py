@@ -108,9 +108,12 @@ def test_which_directions_a_policy_isolates(text: str, egress: bool, ingress: bo
 
 
 def test_only_selected_pods_of_its_own_namespace_and_node_are_isolated() -> None:
-    found = rules(policy("{podSelector: {matchLabels: {app: a}}, policyTypes: [Egress, Ingress]}"))
+    neighbour = pod("10.1.1.3", "team-y", app="a")
+    selecting = policy("{podSelector: {matchLabels: {app: a}}, policyTypes: [Egress, Ingress]}")
+    found = compute("one", [selecting], [*PODS, neighbour], NAMESPACES)
     assert found.egress.isolated == found.ingress.isolated == {"team-x": (A.address,)}
     assert out(found, B, OUTSIDE)
+    assert out(found, neighbour, OUTSIDE)
     other = rules(policy("{podSelector: {matchLabels: {app: a}}, policyTypes: [Egress]}", "team-y"), node="two")
     assert other.egress.isolated == {"team-y": (Y.address,)}
 
@@ -208,6 +211,18 @@ def test_a_named_port_is_that_of_the_target_pod() -> None:
     assert not out(found, A, OUTSIDE, 7070)
     found = rules(policy("{egress: [{to: [{ipBlock: {cidr: 0.0.0.0/0}}], ports: [{port: http}]}]}"))
     assert not out(found, A, Y, 7070)  # a block has no names
+
+
+def test_a_rule_for_nobody_has_no_text() -> None:
+    """nftables refuses an empty set."""
+    for rule in (
+        "{to: [{podSelector: {matchLabels: {app: none}}}]}",
+        "{to: [{ipBlock: {cidr: 'fd00::/8'}}]}",
+        "{to: [{podSelector: {}}], ports: [{port: nowhere}]}",
+    ):
+        found = rules(policy(f"{{policyTypes: [Egress], egress: [{rule}]}}"))
+        assert found.egress.accepts == ()
+        assert "{  }" not in render(found)
 
 
 def test_a_pod_reaches_itself() -> None:
