@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from components.egress.gateway import originate_subset
 from components.teams.rules import DirectGroup, HostGroup, Port, TeamRules, label, outer_server_name
 from settings.teams import Allow, HttpHost, OpenPassthroughHost, OriginateHost, PassthroughHost
-
-H = TypeVar("H", PassthroughHost, OpenPassthroughHost)
 
 TEAM_HEADER = "x-meshgate-team"
 """The sidecar sets it, whatever the application sent; the gateway takes it away before a request leaves. It tells
@@ -128,47 +126,50 @@ def upstream_entry(group: HostGroup) -> dict[str, Any]:
     }
 
 
-def routes(rules: TeamRules, gateway: Gateway, group: HostGroup) -> dict[str, Any]:
-    """VirtualService of a group: from the team's sidecars to the gateway, and from there to each host."""
-    requests = [host for host in rules.requests if host.host in group.hosts]
+def to_gateway_routes(rules: TeamRules, gateway: Gateway, group: HostGroup) -> dict[str, Any]:
+    """VirtualService of a group: from the team's sidecars to the gateway. Only they see it."""
     http_ports = [port.number for port in group.ports if port.protocol == "HTTP"]
     tls = [
-        _to_gateway_tls(rules, gateway, host.host, host.port, label(host.host))
-        for host in _in(rules.passthrough, group)
+        *(_to_gateway_tls(gateway, host, label(host.host)) for host in rules.passthrough if host.host in group.hosts),
+        *(_to_gateway_tls(gateway, host, OPEN_SUBSET) for host in rules.open_passthrough if host.host in group.hosts),
     ]
-    open_gateway = f"{gateway.namespace}/{passthrough_gateway_name(rules)}"
-    for host in _in(rules.open_passthrough, group):
-        tls.append(_to_gateway_tls(rules, gateway, host.host, host.port, OPEN_SUBSET))
-        tls.append(
-            {
-                "match": [{"gateways": [open_gateway], "port": TLS_PORT, "sniHosts": [host.host]}],
-                "route": [{"destination": {"host": host.host, "port": {"number": host.port}}}],
-            }
-        )
-    spec: dict[str, Any] = {
-        "hosts": list(group.hosts),
-        "gateways": [
-            "mesh",
-            *([gateway.gateway] if requests else []),
-            *([open_gateway] if _in(rules.open_passthrough, group) else []),
-        ],
-        "exportTo": [".", *rules.namespaces],
+    http = {
+        "match": [{"port": port} for port in http_ports],
+        "headers": {"request": {"set": {TEAM_HEADER: rules.name}}},
+        "route": [{"destination": {"host": gateway.service, "port": {"number": HTTP_PORT}}}],
     }
-    if requests:
-        to_gateway = {
-            "match": [{"gateways": ["mesh"], "port": port} for port in http_ports],
-            "headers": {"request": {"set": {TEAM_HEADER: rules.name}}},
-            "route": [{"destination": {"host": gateway.service, "port": {"number": HTTP_PORT}}}],
-        }
-        spec["http"] = [to_gateway, *(_from_gateway(rules, gateway, host) for host in requests)]
-    if tls:
-        spec["tls"] = tls
-    return spec
-
-
-def _to_gateway_tls(rules: TeamRules, gateway: Gateway, host: str, port: int, subset: str) -> dict[str, Any]:
     return {
-        "match": [{"gateways": ["mesh"], "port": port, "sniHosts": [host]}],
+        "hosts": list(group.hosts),
+        "gateways": ["mesh"],
+        "exportTo": list(rules.namespaces),
+        **({"http": [http]} if http_ports else {}),
+        **({"tls": tls} if tls else {}),
+    }
+
+
+def from_gateway_routes(rules: TeamRules, gateway: Gateway) -> dict[str, Any]:
+    """VirtualService from the gateway to the team's hosts. Only the gateway sees it."""
+    open_gateway = f"{gateway.namespace}/{passthrough_gateway_name(rules)}"
+    http = [_from_gateway(rules, gateway, host) for host in rules.requests]
+    tls = [
+        {
+            "match": [{"gateways": [open_gateway], "port": TLS_PORT, "sniHosts": [host.host]}],
+            "route": [{"destination": {"host": host.host, "port": {"number": host.port}}}],
+        }
+        for host in rules.open_servers
+    ]
+    return {
+        "hosts": sorted({host.host for host in (*rules.requests, *rules.open_servers)}),
+        "gateways": [*([gateway.gateway] if http else []), *([open_gateway] if tls else [])],
+        "exportTo": ["."],
+        **({"http": http} if http else {}),
+        **({"tls": tls} if tls else {}),
+    }
+
+
+def _to_gateway_tls(gateway: Gateway, host: PassthroughHost | OpenPassthroughHost, subset: str) -> dict[str, Any]:
+    return {
+        "match": [{"port": host.port, "sniHosts": [host.host]}],
         "route": [{"destination": {"host": gateway.service, "port": {"number": TLS_PORT}, "subset": subset}}],
     }
 
@@ -257,13 +258,13 @@ def passthrough_gateway_name(rules: TeamRules) -> str:
 
 
 def passthrough_gateway(rules: TeamRules, gateway: Gateway) -> dict[str, Any]:
-    """Servers of the Gateway for port 443: one for each host, by server name.
+    """The team's Gateway for port 443: a server for each host, by server name.
 
     One host each, because Istio leaves out a whole server when another Gateway has one of its names already, as
-    happens where two teams pass the same host openly.
+    happens where teams of two stacks pass the same host openly.
     """
     mutual = [(host.host, outer_server_name(host.host, rules.name), "ISTIO_MUTUAL") for host in rules.passthrough]
-    open_ = [(host.host, host.host, "PASSTHROUGH") for host in rules.open_passthrough]
+    open_ = [(host.host, host.host, "PASSTHROUGH") for host in rules.open_servers]
     return {
         "selector": gateway.selector,
         "servers": [
@@ -293,10 +294,6 @@ def passthrough_route(rules: TeamRules, gateway: Gateway, host: PassthroughHost)
             }
         ],
     }
-
-
-def _in(hosts: Sequence[H], group: HostGroup) -> list[H]:
-    return [host for host in hosts if host.host in group.hosts]
 
 
 def _ports(ports: Sequence[Port]) -> list[dict[str, Any]]:

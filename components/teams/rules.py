@@ -88,6 +88,9 @@ class TeamRules:
 
     passthrough: tuple[PassthroughHost, ...]
     open_passthrough: tuple[OpenPassthroughHost, ...]
+    open_servers: tuple[OpenPassthroughHost, ...]
+    """Those of them that this team's Gateway serves for all teams: their server name does not tell the team."""
+
     direct: tuple[DirectGroup, ...]
     calls: tuple[str, ...]
     called_by: tuple[str, ...]
@@ -100,11 +103,17 @@ class TeamRules:
 def team_rules(settings: TeamsSettings) -> dict[str, TeamRules]:
     """The rules of every team, by its name."""
     namespaces = {team.name: team.namespaces for team in settings.teams}
-    return {team.name: _rules(team, namespaces) for team in settings.teams}
+    owners: dict[str, str] = {}
+    for team in sorted(settings.teams, key=lambda team: team.name):
+        for host in team.hosts:
+            if isinstance(host, OpenPassthroughHost):
+                owners.setdefault(host.host, team.name)
+    return {team.name: _rules(team, namespaces, owners) for team in settings.teams}
 
 
-def _rules(team: Team, namespaces: Mapping[str, tuple[str, ...]]) -> TeamRules:
+def _rules(team: Team, namespaces: Mapping[str, tuple[str, ...]], owners: Mapping[str, str]) -> TeamRules:
     hosts = sorted(team.hosts, key=lambda host: (host.host, host.mode))
+    open_passthrough = tuple(host for host in hosts if isinstance(host, OpenPassthroughHost))
     return TeamRules(
         name=team.name,
         namespaces=tuple(sorted(team.namespaces)),
@@ -112,7 +121,8 @@ def _rules(team: Team, namespaces: Mapping[str, tuple[str, ...]]) -> TeamRules:
         upstream=_grouped((host.host, _reached(host)) for host in hosts if not isinstance(host, DirectHost)),
         requests=tuple(host for host in hosts if isinstance(host, HttpHost | OriginateHost)),
         passthrough=tuple(host for host in hosts if isinstance(host, PassthroughHost)),
-        open_passthrough=tuple(host for host in hosts if isinstance(host, OpenPassthroughHost)),
+        open_passthrough=open_passthrough,
+        open_servers=tuple(host for host in open_passthrough if owners[host.host] == team.name),
         direct=_direct(host for host in hosts if isinstance(host, DirectHost)),
         calls=tuple(sorted(team.calls)),
         called_by=tuple(sorted(team.called_by)),

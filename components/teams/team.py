@@ -117,8 +117,11 @@ class Team(pulumi.ComponentResource):
                 istio.upstream_entry(group),
             )
         for group in rules.visible:
-            routes = self._gateway.apply(partial(istio.routes, rules, group=group))
+            routes = self._gateway.apply(partial(istio.to_gateway_routes, rules, group=group))
             self._istio(f"gateway.{group.name}", "VirtualService", f"{rules.name}.{group.name}", namespace, routes)
+        if rules.requests or rules.open_servers:
+            routes = self._gateway.apply(partial(istio.from_gateway_routes, rules))
+            self._istio("gateway.egress", "VirtualService", f"{rules.name}.egress", namespace, routes)
         for host in rules.requests:
             if isinstance(host, OriginateHost) and host.tls is not None:
                 self._istio(
@@ -131,7 +134,7 @@ class Team(pulumi.ComponentResource):
         if istio.allows_anything(rules):
             policy = self._gateway.apply(partial(istio.authorization, rules))
             self._istio("gateway.policy", "AuthorizationPolicy", f"{rules.name}-egress", namespace, policy)
-        if rules.passthrough or rules.open_passthrough:
+        if rules.passthrough or rules.open_servers:
             servers = self._gateway.apply(partial(istio.passthrough_gateway, rules))
             name = istio.passthrough_gateway_name(rules)
             self._istio("gateway.passthrough", "Gateway", name, namespace, servers)
