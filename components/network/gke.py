@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pulumi
 from pulumi_gcp import compute
@@ -17,8 +16,9 @@ from components.network.nat import CloudNat, CloudNatArgs
 from components.network.ordering import after
 from components.network.private_dns import GooglePrivateDns, GooglePrivateDnsArgs
 from components.network.vpc_firewall import VpcFirewall, VpcFirewallArgs
-from settings.network import Cidr, NodeRole
+from settings.model import Cidr
 from settings.network import GkeNetwork as GkeNetworkSettings
+from settings.network import NodeRole
 
 PODS, SERVICES, GATEWAY_PODS = "pods", "services", "gateway-pods"
 """Names of the secondary ranges."""
@@ -163,7 +163,7 @@ class GkeNetwork(pulumi.ComponentResource):
             opts=child,
         )
 
-        guards: list[Any] = [nat.nat, *vpc_firewall.rules, *private_dns.records]
+        guards: list[pulumi.Resource] = [nat.nat, *vpc_firewall.rules, *private_dns.records]
         self.vpc = after(vpc.self_link, *guards)
         self.subnets = {
             "application": after(nodes.self_link, *guards),
