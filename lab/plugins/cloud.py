@@ -373,7 +373,7 @@ class Cloud(Plugin):
                 continue
             found = next((other for other in world.of(type_) if self._is(other, where, type_, text, by)), None)
             if found is None:
-                raise self._error("missing", Record(type_, text, {}, {}), f"{record.type} {record.id}: {where}")
+                raise self._error("missing", Record(type_, text, {}, {}), f" ({where} of {record.id})")
             if not found.finished:
                 raise self._error("not_ready", found)
 

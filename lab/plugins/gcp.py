@@ -483,9 +483,7 @@ KINDS: Mapping[str, Kind] = {
         defaults={"location": "global"},
         computed={"name": "projects/{project}/locations/{location}/memberships/{membershipId}"},
     ),
-    FEATURE: Kind(
-        id="projects/{project}/locations/{location}/features/{name}", defaults={"location": "global"}, rule=_feature
-    ),
+    FEATURE: Kind(id="projects/{project}/locations/{location}/features/{name}", rule=_feature),
     "gcp:gkehub/featureMembership:FeatureMembership": Kind(
         id="projects/{project}/locations/{location}/features/{feature}/membershipId/{membership}",
         replaced_by=("feature", "membership", "membershipLocation"),
@@ -500,7 +498,7 @@ class Gcp(Cloud):
     places = ("project", "region", "zone", "location")
     errors: Mapping[str, str] = {
         "exists": "googleapi: Error 409: The resource '{id}' already exists, alreadyExists",
-        "missing": "googleapi: Error 404: The resource '{id}' ({type}) was not found, notFound",
+        "missing": "googleapi: Error 404: The {type} resource '{id}'{other} was not found, notFound",
         "in_use": "googleapi: Error 400: The {type} resource '{id}' is already being used by '{other}', "
         "resourceInUseByAnotherResource",
         "not_ready": "googleapi: Error 400: The resource '{id}' is not ready, resourceNotReady",
