@@ -47,11 +47,11 @@ def status(instance: Instance, arguments: argparse.Namespace) -> int:
 
 
 def counters(instance: Instance, arguments: argparse.Namespace) -> int:
-    found = network_policy.counters(instance) if arguments.policies else network.counters(instance)
+    found = {**network.counters(instance), **network_policy.counters(instance)}
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
-        table = Table("counter" if arguments.policies else "rule", "packets")
+        table = Table("rule", "packets")
         for name, packets in sorted(found.items()):
             table.add_row(name, str(packets))
         Console().print(table)
@@ -66,11 +66,6 @@ def json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true")
 
 
-def counters_arguments(parser: argparse.ArgumentParser) -> None:
-    json_argument(parser)
-    parser.add_argument("--policies", action="store_true", help="packets that NetworkPolicies dropped, instead")
-
-
 @dataclass(frozen=True)
 class Command:
     """A subcommand: what it does, its arguments, and what `--help` says of it."""
@@ -83,7 +78,9 @@ class Command:
 COMMANDS = {
     "up": Command(up, "start what does not run; nothing happens to what does", up_arguments),
     "status": Command(status, "what runs and what does not; exit status 1 unless all does", json_argument),
-    "counters": Command(counters, "how many packets each rule of the router decided on", counters_arguments),
+    "counters": Command(
+        counters, "how many packets each rule of the router decided on, and NetworkPolicies dropped", json_argument
+    ),
     "down": Command(down, "remove the lab and all that it left"),
     "pulumi": Command(runner.run_pulumi, "run pulumi on the lab", runner.pulumi_arguments),
     "deploy": Command(deploy.run, "pulumi up of a stack, also after one that was killed", deploy.arguments),

@@ -124,6 +124,10 @@ def overlay(instance: Instance) -> list[dict[str, Any]]:
     values = {
         "kubeconfig": str(instance.kubeconfig),
         "charts": str(tools.charts_dir()),
+        "instance": instance.name,
+        "internet_ca": str(instance.internet_ca),
+        "internet_client_certificate": str(instance.internet_client_certificate),
+        "internet_client_key": str(instance.internet_client_key),
         **{name.replace("-", "_"): str(instance.netns(name)) for name in CLIENTS},
     }
     filled: list[dict[str, Any]] = _filled(yaml.safe_load(OVERLAY.read_text()), values)

@@ -48,14 +48,14 @@ def probes(
     everyone = tenants(settings.teams)
     first = attacker(everyone, passed)
     gateway = reached[first]
-    for port, what in OTHER_PORTS.items():
-        yield _probe(
-            "G14",
-            f"the gateway's port {port} ({what}) from a pod of {first} without sidecar: no connection",
-            partial(_other_port, first, port),
-            gateway,
-            first.plain,
-        )
+    ports = ", ".join(f"{port} ({what})" for port, what in OTHER_PORTS.items())
+    yield _probe(
+        "G14",
+        f"the gateway's other ports, {ports}, from a pod of {first} without sidecar: no connection",
+        partial(_other_ports, first),
+        gateway,
+        first.plain,
+    )
     yield _probe(
         "G14",
         "the egress gateway from a pod in no team's namespace: no connection, stopped by the gateway's NetworkPolicy",
@@ -73,7 +73,7 @@ def probes(
             some[0].application,
         )
     if host := outside(settings):
-        yield from _around_the_sidecar(first, host, gateway)
+        yield from _around_the_sidecar(first, everyone, host, reached)
     yield from _forged_by_sidecar(everyone, answered)
     yield from _as_somebody_else(first, everyone, passed)
 
@@ -91,28 +91,31 @@ def _probe(
     )
 
 
-def _around_the_sidecar(tenant: Tenant, host: str, gateway: Probe) -> Iterator[Probe]:
+def _around_the_sidecar(
+    first: Tenant, everyone: list[Tenant], host: str, reached: Mapping[Tenant, Probe]
+) -> Iterator[Probe]:
     """Traffic that the sidecar is told to leave alone, and addresses instead of names."""
-    for what, workload in (
-        ("annotated to exclude ports", _excluding(tenant, "ports")),
-        ("annotated to exclude addresses", _excluding(tenant, "addresses")),
-        (f"as the sidecar's own user {PROXY_USER}", impostor(tenant)),
+    # Each from a namespace of its own, as far as there are several: the counters are read by namespace.
+    others = [tenant for tenant in everyone if tenant != first] or [first]
+    for tenant, what, workload in (
+        (others[0], "annotated to exclude ports", _excluding(others[0], "ports")),
+        (others[-1], "annotated to exclude addresses", _excluding(others[-1], "addresses")),
+        (first, f"as the sidecar's own user {PROXY_USER}", impostor(first)),
     ):
         yield _probe(
             "G11",
             f"http://{host} from a pod of {tenant} {what}: past its sidecar, but no connection, stopped by the "
             "NetworkPolicy",
             partial(_excluded, tenant, workload, host),
-            gateway,
+            reached[tenant],
             workload,
         )
     yield _probe(
         "G8",
-        f"http to the address of {host} instead of its name, from {tenant}: 502 of its own sidecar",
-        partial(_by_address, tenant, host),
-        gateway,
-        tenant.application,
-        tenant.plain,
+        f"http to the address of {host} instead of its name, from {first}: 502 of its own sidecar",
+        partial(_by_address, first, host),
+        reached[first],
+        first.application,
     )
 
 
@@ -252,20 +255,22 @@ CERTIFICATE = ClientCertificate(Path(FILES, "cert-chain.pem"), Path(FILES, "key.
 # Attempts
 
 
-def _other_port(tenant: Tenant, port: int, context: Context) -> Outcome:
+def _other_ports(tenant: Tenant, context: Context) -> Outcome:
     gateway = EgressGateway(context)
-    request = Request(
-        url=f"http://{gateway.address()}:{port}/", user_agent=user_agent("G14"), connect_seconds=UNREACHED_SECONDS
-    )
+    address = gateway.address()
+    requests = [
+        Request(url=f"http://{address}:{port}/", user_agent=user_agent("G14"), connect_seconds=UNREACHED_SECONDS)
+        for port in OTHER_PORTS
+    ]
     policies = policies_of(tenant.namespace, gateway.namespace)
-    return stopped_by_policy(context, context.pods.get(tenant.plain), request, policies)
+    return stopped_by_policy(context, context.pods.get(tenant.plain), policies, *requests)
 
 
 def _no_team(context: Context) -> Outcome:
     gateway = EgressGateway(context)
     request = Request(url=f"http://{gateway.service}/", user_agent=user_agent("G14"), connect_seconds=UNREACHED_SECONDS)
     outsider = context.pods.get(mesh.OUTSIDER)
-    return stopped_by_policy(context, outsider, request, policies_of(outsider.namespace, gateway.namespace))
+    return stopped_by_policy(context, outsider, policies_of(outsider.namespace, gateway.namespace), request)
 
 
 def _nobodys_host(tenant: Tenant, context: Context) -> Outcome:
@@ -274,17 +279,17 @@ def _nobodys_host(tenant: Tenant, context: Context) -> Outcome:
 
 
 def _excluded(tenant: Tenant, workload: Workload, host: str, context: Context) -> Outcome:
-    return stopped_by_policy(context, context.pods.get(workload), to_host(host), policies_of(tenant.namespace))
+    return stopped_by_policy(context, context.pods.get(workload), policies_of(tenant.namespace), to_host(host))
 
 
 def _by_address(tenant: Tenant, host: str, context: Context) -> Outcome:
-    tried = curl.send(context.pods.get(tenant.plain), to_host(host)).tried
+    application = context.pods.get(tenant.application)
+    # Whatever becomes of it by name: curl says which address the name has.
+    tried = curl.send(application, to_host(host)).tried
     if tried is None:
         raise VerifyError(f"{host} has no address in {tenant.namespace}")
     address, _, _ = tried.rpartition(":")
-    return kept_at_home(
-        context, "G8", context.pods.get(tenant.application), Request(url=f"http://{address}/", user_agent="")
-    )
+    return kept_at_home(context, "G8", application, Request(url=f"http://{address}/", user_agent=""))
 
 
 def _said_to_be_gateway(tenant: Tenant, entry: HttpEntry, context: Context) -> Outcome:

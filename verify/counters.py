@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from verify.errors import VerifyError
@@ -29,50 +29,67 @@ def ingress(namespace: str) -> str:
 
 @dataclass
 class Rises:
-    """How much each rule's counter rose during the `with` block that gave it."""
+    """How much some counters rose during the `with` block that gave it; those that do not exist are left out."""
 
-    by_rule: dict[str, int] = field(default_factory=dict)
+    by_rule: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, rule: str) -> int | None:
-        """The rise of a rule's counter; None where there is no such counter."""
-        return self.by_rule.get(rule)
+    @property
+    def total(self) -> int:
+        """All of them together."""
+        return sum(self.by_rule.values())
 
-    def said(self, *rules: str) -> str:
-        """What became of these rules' counters, of those that there are, in words."""
-        return ", ".join(f"counter {rule} rose by {self.by_rule[rule]}" for rule in rules if rule in self.by_rule)
+    def __str__(self) -> str:
+        return ", ".join(f"counter {rule} rose by {rise}" for rule, rise in self.by_rule.items())
 
 
-@dataclass(frozen=True)
 class Firewall:
     """The counters that a command of the settings prints; none where there is no command."""
 
-    command: tuple[str, ...] = ()
-    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, command: tuple[str, ...] = ()) -> None:
+        self._command = command
+        self._locks: dict[str, threading.Lock] = {}
+        self._locking = threading.Lock()
+        self._rules: frozenset[str] | None = None
 
     @property
     def counts(self) -> bool:
         """Whether there are counters to read."""
-        return bool(self.command)
+        return bool(self._command)
+
+    @property
+    def counts_policies(self) -> bool:
+        """Whether packets that NetworkPolicies drop are counted too."""
+        with self._locking:
+            if self._rules is None:
+                self._rules = frozenset(self._read())
+            return any(rule.startswith((egress(""), ingress(""))) for rule in self._rules)
 
     @contextmanager
-    def counting(self) -> Iterator[Rises]:
-        """What rose during the block. One at a time, so that probes do not count each other's packets."""
-        with self._one_at_a_time:
+    def counting(self, *rules: str) -> Iterator[Rises]:
+        """How much these counters rise during the block.
+
+        One block at a time for each counter, so that probes do not count each other's packets.
+        """
+        with ExitStack() as held:
+            for rule in sorted(set(rules)):
+                with self._locking:
+                    lock = self._locks.setdefault(rule, threading.Lock())
+                held.enter_context(lock)
             before = self._read()
             rises = Rises()
             yield rises
             after = self._read()
-            rises.by_rule = {rule: packets - before.get(rule, 0) for rule, packets in after.items()}
+            rises.by_rule = {rule: after[rule] - before.get(rule, 0) for rule in rules if rule in after}
 
     def _read(self) -> dict[str, int]:
-        if not self.command:
+        if not self._command:
             return {}
-        done = Local("firewall counters").run(self.command, TIMEOUT)
+        done = Local("firewall counters").run(self._command, TIMEOUT)
         try:
-            found = json.loads(done.stdout)
-            return {str(rule): int(packets) for rule, packets in found.items()}
+            return {str(rule): int(packets) for rule, packets in json.loads(done.stdout).items()}
         except (ValueError, AttributeError, TypeError):
+            said = done.stderr.strip() or done.stdout.strip()[:200] or "nothing"
             raise VerifyError(
-                f"meshgate:verify.firewallCounters: `{' '.join(self.command)}` printed no JSON object of numbers "
-                f"(exit {done.exit_code}): {done.stderr.strip() or done.stdout.strip()[:200] or 'nothing'}"
+                f"meshgate:verify.firewallCounters: `{' '.join(self._command)}` printed no JSON object of numbers "
+                f"(exit {done.exit_code}): {said}"
             ) from None

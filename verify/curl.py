@@ -21,7 +21,7 @@ MINIMUM_VERSION = (7, 88)
 TIMEOUT = 10
 """Seconds that a request may take."""
 
-UNREACHED_SECONDS = 3
+UNREACHED_SECONDS = 2
 """Seconds after which a connection that nobody answers is taken for blocked; the packet is sent twice until then."""
 
 NOT_RESOLVED = 6

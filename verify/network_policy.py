@@ -74,7 +74,7 @@ def probes(settings: Settings, reached: dict[Tenant, Probe], pair: Probe | None)
                 scenario=SCENARIO,
                 expected=f"http://{host} from a pod of {tenant} without sidecar, straight out: no connection, stopped "
                 "by the NetworkPolicy (bypass attempt)",
-                attempt=partial(straight_out, tenant, host),
+                attempt=partial(_straight_out, tenant, host),
                 workloads=(tenant.plain,),
                 pair=reached[tenant],
             )
@@ -203,9 +203,9 @@ def _direct(tenant: Tenant, entry: DirectHost, context: Context) -> Outcome:
     )
 
 
-def straight_out(tenant: Tenant, host: str, context: Context) -> Outcome:
+def _straight_out(tenant: Tenant, host: str, context: Context) -> Outcome:
     """Straight to a host outside from a pod without sidecar."""
-    return stopped_by_policy(context, context.pods.get(tenant.plain), to_host(host), policies_of(tenant.namespace))
+    return stopped_by_policy(context, context.pods.get(tenant.plain), policies_of(tenant.namespace), to_host(host))
 
 
 def to_host(host: str) -> Request:
@@ -238,7 +238,7 @@ def _call_stopped(stranger: Tenant, target: Tenant, context: Context) -> Outcome
     asked = context.pods.get(target.server)
     request = Request(url=f"http://{asked.host}/", user_agent=user_agent("G11"), connect_seconds=UNREACHED_SECONDS)
     policies = policies_of(stranger.namespace, target.namespace)
-    return stopped_by_policy(context, context.pods.get(stranger.plain), request, policies)
+    return stopped_by_policy(context, context.pods.get(stranger.plain), policies, request)
 
 
 def _plaintext(target: Tenant, context: Context) -> Outcome:

@@ -34,7 +34,13 @@ OVERLAY_KEYS = {
     "meshgate:istio.values.resources.requests.memory",
     "meshgate:istio.values.global.proxy.resources.requests.cpu",
     "meshgate:istio.values.global.proxy.resources.requests.memory",
+    "meshgate:teams.credentials.internet.ca",
+    "meshgate:teams.credentials.internet-client.ca",
+    "meshgate:teams.credentials.internet-client.certificate",
+    "meshgate:teams.credentials.internet-client.key",
     "meshgate:verify.clients",
+    "meshgate:verify.trust",
+    "meshgate:verify.firewallCounters",
 }
 
 

@@ -106,7 +106,7 @@ def test_a_proxy_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(kube, "run", fails)
     with (
-        pytest.raises(VerifyError, match="counters of pod istio-ingress/simple: connection refused"),
+        pytest.raises(VerifyError, match="cannot ask the proxy of pod istio-ingress/simple: connection refused"),
         _proxies(kube).counting("ssl.fail_verify_error"),
     ):
         pass
