@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pulumi
 
+from components.network.firewall import rules
 from components.network.gke import GATEWAY_PODS, PODS, SERVICES, GkeNetwork, GkeNetworkArgs
-from settings import Settings
+from settings import Problem, Settings
+from settings.network import NetworkSettings
 from stacks.contracts import Network
 from stacks.upstream import Upstream
+
+
+def check(settings: NetworkSettings) -> list[Problem]:
+    """Rules of one's own that take a name twice."""
+    names = Counter(rule.name for rule in rules(settings))
+    return [
+        Problem(
+            key=f"firewall.rules[{index}].name",
+            message=f"'{rule.name}' names {names[rule.name]} rules; names must differ, from the layer's own too",
+        )
+        for index, rule in enumerate(settings.firewall.rules)
+        if names[rule.name] > 1
+    ]
 
 
 def build(settings: Settings, upstream: Upstream) -> Network:

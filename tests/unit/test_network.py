@@ -551,3 +551,23 @@ def test_the_longest_environment_has_names_that_the_cloud_takes() -> None:
     assert {len(it.inputs["accountId"]) for it in program.of(":Account")} == {29, 30}
     assert max(len(it.inputs["name"]) for it in program.of(":Firewall")) <= 63
     assert max(len(it.inputs["repositoryId"]) for it in program.of(":Repository")) <= 63
+
+
+def test_names_of_rules_differ() -> None:
+    own = {
+        "direction": "egress",
+        "action": "deny",
+        "ranges": ["10.9.0.0/24"],
+        "targets": ["gateway"],
+        "description": "x",
+    }
+    names = ["mine", "allow-egress-kubelet", "mine", "other"]
+    with pytest.raises(SettingsError) as caught:
+        run(changed(firewall={"rules": [own | {"name": name} for name in names]}))
+    assert [(problem.key, problem.message) for problem in caught.value.problems] == [
+        (
+            f"network.firewall.rules[{index}].name",
+            f"'{names[index]}' names 2 rules; names must differ, from the layer's own too",
+        )
+        for index in (0, 1, 2)
+    ]
