@@ -135,7 +135,10 @@ def overlay(instance: Instance) -> list[dict[str, Any]]:
 
 
 def overlaid(config: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A stack's configuration with those parts laid over it, in turn, whose `when` it meets (layer -> kind)."""
+    """A stack's configuration with those parts laid over it, in turn, whose `when` it meets.
+
+    `when` maps layers, or settings of layers (`teams.credentials.internet`), to the kind that they must be of.
+    """
     result = dict(config)
     for part in parts:
         if all(_holds(config, layer, kind) for layer, kind in part.get("when", {}).items()):
@@ -143,10 +146,14 @@ def overlaid(config: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> d
     return result
 
 
-def _holds(config: Mapping[str, Any], layer: str, kind: str) -> bool:
-    section = config.get(f"meshgate:{layer}")
+def _holds(config: Mapping[str, Any], path: str, kind: str) -> bool:
+    layer, *keys = path.split(".")
+    section = config.get(f"meshgate:{layer}", {})
+    for key in keys:
+        section = section.get(key, {}) if isinstance(section, Mapping) else {}
     # A layer that names no kind is of its default one, which is what anybody here asks for.
-    given = section.get("kind", kind) if isinstance(section, Mapping) else kind
+    default = "" if keys else kind
+    given = section.get("kind", default) if isinstance(section, Mapping) else default
     return layer in config.get("meshgate:layers", []) and given == kind
 
 

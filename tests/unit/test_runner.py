@@ -253,6 +253,23 @@ def test_flags_are_for_istiod_in_the_cluster(instance: Instance, mesh: dict[str,
     assert ("values" in runner.overlaid(config, runner.overlay(instance))["meshgate:istio"]) == touched
 
 
+def test_credentials_of_the_internet_are_for_those_who_name_them(instance: Instance) -> None:
+    config = {
+        "meshgate:layers": ["teams"],
+        "meshgate:teams": {
+            "credentials": {"internet": {"kind": "files", "ca": "a"}, "own": {"kind": "files", "ca": "b"}}
+        },
+    }
+    over = runner.overlaid(config, runner.overlay(instance))
+    assert over["meshgate:teams"]["credentials"] == {
+        "internet": {"kind": "files", "ca": str(instance.internet_ca)},
+        "own": {"kind": "files", "ca": "b"},
+    }
+    for foreign in ({"internet": {"kind": "existing"}}, {}):
+        config["meshgate:teams"] = {"credentials": foreign}
+        assert runner.overlaid(config, runner.overlay(instance))["meshgate:teams"] == config["meshgate:teams"]
+
+
 def test_placeholders_are_filled(instance: Instance, tmp_path: Path) -> None:
     over = runner.overlay(instance)
     assert "$" not in yaml.safe_dump(over)
