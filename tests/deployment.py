@@ -16,6 +16,7 @@ import yaml
 from lab import cluster, sim
 from lab import pulumi as runner
 from lab.instance import Instance
+from settings import REQUIRES, Layer
 
 CHECKOUT = Path(__file__).parents[1]
 UP = ("up", "--yes", "--skip-preview")
@@ -102,26 +103,39 @@ def write_stack_file(directory: Path, name: str, config: Mapping[str, Any]) -> P
     return file
 
 
-SPLIT: Mapping[str, tuple[str, ...]] = {
-    "dev-base": ("cluster", "authority"),
-    "dev-mesh": ("mesh",),
-    "dev-ingress": ("ingress",),
+SPLIT: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {
+    "dev": {
+        "dev-base": ("cluster", "gateway_pool", "authority"),
+        "dev-mesh": ("mesh",),
+        "dev-egress": ("egress", "teams", "workload_identity"),
+        "dev-ingress": ("ingress",),
+    },
+    "gke": {
+        "gke-network": ("network",),
+        "gke-cluster": ("cluster",),
+        "gke-pool": ("gateway_pool",),
+        "gke-mesh": ("authority", "mesh"),
+        "gke-egress": ("egress", "teams", "workload_identity"),
+    },
 }
-"""How the tests split dev over stacks, bottom first."""
+"""How the tests split an environment over stacks, bottom first."""
 
 
-def split(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The configurations of several stacks that together hold what one stack of this configuration holds."""
-    holders = {layer: stack for stack, layers in SPLIT.items() for layer in layers}
-    needs = {"authority": ("cluster",), "mesh": ("cluster", "authority"), "ingress": ("cluster", "mesh")}
+def split(environment: str) -> dict[str, dict[str, Any]]:
+    """The configurations of several stacks that together hold what the one stack of an environment holds."""
+    config, parts = stack_file(environment), SPLIT[environment]
+    holders = {layer: stack for stack, layers in parts.items() for layer in layers}
     shared = {key: value for key, value in config.items() if key.removeprefix("meshgate:") not in holders}
     result = {}
-    for stack, layers in SPLIT.items():
-        upper = {need for layer in layers for need in needs.get(layer, ()) if need not in layers}
+    for stack, layers in parts.items():
+        sections = {layer: config[f"meshgate:{layer}"] for layer in layers}
+        needed = {need for layer in layers for need in REQUIRES[layer, sections[layer].get("kind", "")]}
         result[stack] = shared | {
             "meshgate:layers": list(layers),
-            "meshgate:upstream": {layer: f"organization/meshgate/{holders[layer]}" for layer in sorted(upper)},
-            **{f"meshgate:{layer}": config[f"meshgate:{layer}"] for layer in layers},
+            "meshgate:upstream": {
+                layer: f"organization/meshgate/{holders[layer]}" for layer in sorted(needed - set(layers))
+            },
+            **{f"meshgate:{layer}": section for layer, section in sections.items()},
         }
     return result
 

@@ -14,7 +14,7 @@ import pytest
 
 from lab import pulumi as runner
 from lab.instance import Instance
-from tests.deployment import CHECKOUT, DESTROY, SPLIT, UP, Stack, graph, kubectl, split, stack_file, write_stack_file
+from tests.deployment import CHECKOUT, DESTROY, UP, Stack, graph, kubectl, split, stack_file, write_stack_file
 
 pytestmark = pytest.mark.engine
 
@@ -125,8 +125,8 @@ def test_destroy_leaves_nothing(
 @pytest.fixture(scope="module")
 def stacks(control_plane: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Stack]]:
     directory = tmp_path_factory.mktemp("split")
-    configs = split(stack_file("dev"))
-    stacks = [Stack(control_plane, name, write_stack_file(directory, name, configs[name])) for name in SPLIT]
+    configs = split("dev")
+    stacks = [Stack(control_plane, name, write_stack_file(directory, name, configs[name])) for name in configs]
     yield stacks
     for stack in reversed(stacks):
         stack.pulumi(*DESTROY, check=False)

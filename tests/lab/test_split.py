@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from lab.instance import Instance
-from tests.deployment import DESTROY, SPLIT, UP, Stack, split, stack_file, write_stack_file
+from tests.deployment import DESTROY, UP, Stack, split, write_stack_file
 from tests.lab.outcomes import verify
 
 pytestmark = pytest.mark.lab
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def stacks(lab: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Stack]]:
     directory = tmp_path_factory.mktemp("split")
-    configs = split(stack_file("dev"))
-    stacks = {name: Stack(lab, name, write_stack_file(directory, name, configs[name])) for name in SPLIT}
+    configs = split("dev")
+    stacks = {name: Stack(lab, name, write_stack_file(directory, name, configs[name])) for name in configs}
     for stack in stacks.values():
         stack.pulumi(*UP)
     yield stacks
