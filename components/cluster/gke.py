@@ -43,7 +43,7 @@ class GkeClusterArgs:
 
 
 class GkeCluster(pulumi.ComponentResource):
-    """The cluster and its application pool; the outputs are known when that has nodes, so that workloads can run.
+    """The cluster and its application pool; its kubeconfig is known when that has nodes, so that workloads can run.
 
     Sources: "Use Anthos Service Mesh egress gateways on GKE clusters"; GKE, "Harden your cluster's security".
     """
@@ -145,9 +145,9 @@ class GkeCluster(pulumi.ComponentResource):
             parent=self,
         )
 
-        self.identifier = after(cluster.id, application)
-        self.name = after(cluster.name, application)
-        self.location = after(cluster.location, application)
+        self.identifier = cluster.id
+        self.name = cluster.name
+        self.location = cluster.location
         self.pod_cidr = cidrs["pods"]
         self.service_cidr = cidrs["services"]
         self.kubeconfig = pulumi.Output.secret(

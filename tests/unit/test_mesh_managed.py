@@ -191,7 +191,7 @@ def test_order(program: Program) -> None:
     """The configuration before the control plane, its CRDs before what is made of them, all of it before tenants."""
     assert "gke-mesh-config" in program.one("gke-mesh-enabled").dependencies
     assert {"gke-mesh-enabled", "gke-mesh-wait-binding"} <= program.one("gke-mesh-wait").dependencies
-    assert "gke-cluster-application" in program.one("gke-mesh-membership").dependencies
+    assert "gke-cluster-cluster" in program.one("gke-mesh-membership").dependencies
     ready = {"gke-mesh-wait", "gke-mesh-strict", "gke-mesh-access-log"}
     for name in ("gke-mesh-strict", "gke-mesh-access-log"):
         assert "gke-mesh-wait" in program.one(name).dependencies
