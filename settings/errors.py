@@ -45,7 +45,9 @@ def _key(location: tuple[int | str, ...], value: Any) -> str:
         last = index == len(location) - 1
         # pydantic puts the tag of a union's member (issued, LoadBalancer) into the path, where the value has no such
         # key, and [key] when it is the key itself that is wrong.
-        if part == "[key]" or (not last and isinstance(value, Mapping) and part not in value):
+        if part == "[key]" or (isinstance(part, str) and isinstance(value, list)):
+            continue
+        if not last and isinstance(value, Mapping) and part not in value:
             continue
         key += f"[{part}]" if isinstance(part, int) else f".{part}"
         value = None if last else value[part]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from settings.model import Cidr, DnsLabel, HostName, Model, Namespace, Port, Problem, matching
 
@@ -42,7 +42,21 @@ class Requests(Model):
     """As AuthorizationPolicy takes them: exact, /prefix/* or */suffix."""
 
 
-Allow = Literal["none", "all"] | Annotated[tuple[Requests, ...], Field(min_length=1)]
+def _allow(value: Any) -> str | None:
+    if value in ("none", "all"):
+        return "word"
+    return "requests" if isinstance(value, list | tuple) else None
+
+
+Allow = Annotated[
+    Annotated[Literal["none", "all"], Tag("word")]
+    | Annotated[tuple[Requests, ...], Field(min_length=1), Tag("requests")],
+    Discriminator(
+        _allow,
+        custom_error_type="allow",
+        custom_error_message="must be none, all, or a list of methods and paths",
+    ),
+]
 """What a team may do with a host that it sees. none: the gateway answers 403."""
 
 
@@ -272,6 +286,8 @@ class TeamsSettings(Model):
             for field, key, other_field in (("calls", "calls", "calledBy"), ("called_by", "calledBy", "calls")):
                 for other in getattr(team, field):
                     where = f"teams[{index}].{key}"
+                    if other == team.name:
+                        continue
                     if other not in teams:
                         yield Problem(
                             key=where,
