@@ -126,9 +126,10 @@ class GkeCluster(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 protect=args.protect,
-                # Of the default pool, which is gone: GKE shows another pool's there, and a difference would replace
-                # the cluster.
-                ignore_changes=["nodeConfig"],
+                # nodeConfig is of the default pool, which is gone: GKE shows another pool's there, and a difference
+                # would replace the cluster. fleet appears when a managed mesh registers the cluster: that it is not
+                # here must not take the cluster out again.
+                ignore_changes=["nodeConfig", "fleet"],
             ),
         )
         application = node_pool(
