@@ -61,11 +61,12 @@ def probes(settings: Settings) -> Iterator[Probe]:
             attempt=partial(_refused, everyone, reason, change),
             pair=ordinary,
         )
+    members = any(tenant.team.members for tenant in everyone)
     yield Probe(
         row="G14",
         scenario=SCENARIO,
-        expected=f"service accounts and members of {_names(everyone)} may not change what is in the gateway's "
-        "namespace; members may work in their own",
+        expected=f"service accounts {'and members ' if members else ''}of {_names(everyone)} may not change what is in "
+        f"the gateway's namespace{'; members may work in their own' if members else ''}",
         attempt=partial(_access, everyone, settings),
     )
 

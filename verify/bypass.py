@@ -19,7 +19,7 @@ from verify.context import Context, user_agent
 from verify.curl import UNREACHED_SECONDS, ClientCertificate, Request, Response
 from verify.egress_http import DENIED, forbidden
 from verify.errors import VerifyError
-from verify.exchange import CLOSED, EgressGateway, by_http, differs, judged, kept_at_home
+from verify.exchange import EgressGateway, by_http, differs, judged, kept_at_home
 from verify.logs import VIA_UPSTREAM, AccessLogLine
 from verify.network_policy import outside, to_host
 from verify.probe import Outcome, Probe
@@ -353,7 +353,8 @@ def _with_server_name(tenant: Tenant, server_name: str, context: Context) -> Out
         ),
     )
     line = gateway.proxies.line(lambda line: line.requested_server_name == server_name and line.peer == who, start)
-    return _told_by_gateway(response, line, who, response.exit_code in CLOSED and line is not None and line.refused)
+    # curl is done with the outer handshake then, and fails in one way or another when it reads.
+    return _told_by_gateway(response, line, who, response.exit_code != 0 and line is not None and line.refused)
 
 
 def _told_by_gateway(response: Response, line: AccessLogLine | None, who: str, right: bool) -> Outcome:

@@ -14,7 +14,7 @@ from verify.shell import Local
 DENY = "global-deny-egress-all"
 """The rule of the VPC's firewall that decides on whatever no other rule allows (layer `network`)."""
 
-TIMEOUT = 15
+TIMEOUT = 30
 
 
 def egress(namespace: str) -> str:
@@ -50,6 +50,10 @@ class Firewall:
         self._locks: dict[str, threading.Lock] = {}
         self._locking = threading.Lock()
         self._rules: frozenset[str] | None = None
+        self._turn = threading.Condition()
+        self._begun = self._ended = 0
+        """Readings so far."""
+        self._last: Mapping[str, int] | VerifyError = {}
 
     @property
     def counts(self) -> bool:
@@ -81,7 +85,29 @@ class Firewall:
             after = self._read()
             rises.by_rule = {rule: after[rule] - before.get(rule, 0) for rule in rules if rule in after}
 
-    def _read(self) -> dict[str, int]:
+    def _read(self) -> Mapping[str, int]:
+        """The counters, read after this call; calls that wait for one another share a reading."""
+        with self._turn:
+            mine = self._begun + 1
+            self._turn.wait_for(lambda: self._ended >= mine or self._begun == self._ended)
+            reads = self._ended < mine
+            if reads:
+                self._begun += 1
+        if reads:
+            try:
+                found: Mapping[str, int] | VerifyError = self._printed()
+            except VerifyError as error:
+                found = error
+            with self._turn:
+                self._last, self._ended = found, self._begun
+                self._turn.notify_all()
+        else:
+            found = self._last
+        if isinstance(found, VerifyError):
+            raise found
+        return found
+
+    def _printed(self) -> Mapping[str, int]:
         if not self._command:
             return {}
         done = Local("firewall counters").run(self._command, TIMEOUT)

@@ -142,6 +142,9 @@ class Response:
     local: str
     """The client's address and port, as Envoy writes them in its log."""
 
+    connected: str | None
+    """The address and port of the other end of the connection, if there was one."""
+
     tried: str | None
     """The address and port that was tried last, whether it answered or not."""
 
@@ -183,6 +186,7 @@ def parse(completed: Completed, separator: str) -> Response:
         body=body,
         certificates=_certificates(transfer.get("certs") or ""),
         local=f"{transfer['local_ip']}:{transfer['local_port']}",
+        connected=f"{transfer['remote_ip']}:{transfer['remote_port']}" if transfer.get("remote_ip") else None,
         tried=tried[-1] if tried else None,
         redirects=transfer["num_redirects"],
         url=transfer["url_effective"],

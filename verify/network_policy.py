@@ -155,20 +155,16 @@ def _firewall(host: str, pair: Probe | None) -> Iterator[Probe]:
 
 
 def _gateway_closes(tenant: Tenant, context: Context) -> Outcome:
-    gateway = EgressGateway(context)
-    start = time.monotonic()
-    response = curl.send(
-        context.pods.get(tenant.plain), Request(url=f"http://{gateway.service}/", user_agent=user_agent("G11"))
-    )
-    line = gateway.proxies.line(lambda line: line.downstream_remote_address == response.local, start)
+    request = Request(url=f"http://{EgressGateway(context).service}/", user_agent=user_agent("G11"))
+    response = curl.send(context.pods.get(tenant.plain), request)
+    # The gateway has nothing in its access log: to it this is a handshake that failed.
     return judged(
         str(response),
         [
+            *([] if response.connected else ["no connection"]),
             *([] if response.exit_code in CLOSED else ["it was not closed"]),
-            *([] if line else ["the egress gateway does not log the connection"]),
-            *([] if line is None or line.upstream is None else ["the gateway sent it on"]),
         ],
-        f"egress gateway: {line}" if line else "",
+        f"the client: connected to {response.connected}; {response.error}" if response.connected else "",
     )
 
 

@@ -47,7 +47,7 @@ class ProbePod:
     @property
     def name(self) -> str:
         """What people call it."""
-        return self.workload.name
+        return self.workload.name if self.workload.namespace is None else f"{self.namespace}/{self.workload.name}"
 
     @property
     def host(self) -> str:

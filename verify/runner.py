@@ -44,7 +44,7 @@ def run(
     *,
     report: Callable[[Result], None],
     patience: Patience | None = None,
-    workers: int = 8,
+    workers: int = 12,
 ) -> list[Result]:
     """Ask every probe, `workers` at a time, a denial after its pair; the results in the order of `probes`.
 

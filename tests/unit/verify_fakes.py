@@ -55,6 +55,8 @@ def transfer(
         "response_code": 0 if exit_code else status,
         "http_version": "0" if exit_code else http_version,
         "certs": "".join(f"Subject:x\nIssuer:y\n{one.public_bytes(Encoding.PEM).decode()}" for one in certificates),
+        "remote_ip": "" if exit_code in (6, 7, 28) else "198.51.100.10",
+        "remote_port": 80,
         "local_ip": address,
         "local_port": int(port),
         "num_redirects": redirects,
