@@ -100,7 +100,7 @@ def test_every_value_of_the_application_pool(gke_program: Program) -> None:
 
 
 def test_what_the_provider_may_see_changed(gke_program: Program) -> None:
-    """Else a removed default pool would replace the cluster, and another minimum its pool; a mesh would lose its fleet."""
+    """Else a removed default pool would replace the cluster, another minimum its pool; a mesh would lose its fleet."""
     assert gke_program.one("gke-cluster-cluster").ignored == ("nodeConfig", "fleet")
     assert gke_program.one("gke-cluster-application").ignored == ("initialNodeCount",)
 
