@@ -31,6 +31,7 @@ def services(instance: Instance) -> list[list[Service]]:
                     *(pinned("kwok"), f"--kubeconfig={kwok}", f"--config={STAGES}"),
                     *("--manage-all-nodes=true", f"--cidr={PODS_RANGE}"),
                 ),
+                files=(STAGES,),
             ),
             load_balancer.agent(instance, status_only=True),
         ],
