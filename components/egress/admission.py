@@ -32,6 +32,17 @@ NETWORK_RULES = [
     }
 ]
 
+SERVICE_RULES = [
+    {
+        "expression": "object.spec.?externalIPs.orValue([]).size() == 0",
+        "message": (
+            "not in a team's namespace: externalIPs would draw other pods' traffic to these addresses to the team, "
+            "and what the egress gateway sends there too"
+        ),
+        "reason": "Forbidden",
+    }
+]
+
 
 @dataclass(kw_only=True)
 class TeamAdmissionArgs:
@@ -46,7 +57,9 @@ class TeamAdmission(pulumi.ComponentResource):
 
     `team-pods`: no pod leaves its own network namespace, gets the node, or comes onto the gateway's nodes.
     `team-networks`: NetworkPolicies are written only by those who may delete the namespace. The ClusterRole `edit`
-    would let a team's members change them. Reference: Kubernetes, "Validating Admission Policy".
+    would let a team's members change them.
+    `team-services`: no Service takes over addresses outside the cluster (CVE-2020-8554).
+    Reference: Kubernetes, "Validating Admission Policy".
     """
 
     def __init__(self, name: str, args: TeamAdmissionArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -68,6 +81,15 @@ class TeamAdmission(pulumi.ComponentResource):
             api_group="networking.k8s.io",
             resources=["networkpolicies"],
             validations=NETWORK_RULES,
+            opts=child,
+        )
+        _policy(
+            f"{name}-services",
+            "team-services.meshgate.dev",
+            operations=["CREATE", "UPDATE"],
+            api_group="",
+            resources=["services"],
+            validations=SERVICE_RULES,
             opts=child,
         )
         self.register_outputs({})

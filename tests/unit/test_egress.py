@@ -286,6 +286,7 @@ def test_nobody_is_bound_unless_named() -> None:
     ("name", "operations", "group", "resources"),
     [
         ("pods", ["CREATE", "UPDATE"], "", ["pods", "pods/ephemeralcontainers"]),
+        ("services", ["CREATE", "UPDATE"], "", ["services"]),
         # Also DELETE: without its policy a namespace is open.
         ("networks", ["CREATE", "UPDATE", "DELETE"], "networking.k8s.io", ["networkpolicies"]),
     ],
