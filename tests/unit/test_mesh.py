@@ -157,6 +157,7 @@ def test_releases_wait(dev_program: Program) -> None:
     assert {release.name for release in releases(dev_program)} == {
         "dev-mesh-base",
         "dev-mesh-istiod",
+        "dev-egress-gateway-release",
         *(f"dev-ingress-{gateway}-release" for gateway in ("simple", "redirect", "mutual", "hosts")),
     }
     for release in releases(dev_program):
