@@ -104,7 +104,7 @@ def tls_url(entry: TlsEntry) -> str:
 
 def allowed(entry: HttpEntry) -> Asked | None:
     """A request that the rules of an entry allow; None when they allow none."""
-    if entry.allow == "none" or not entry.allow:
+    if entry.allow == "none":
         return None
     if entry.allow == "all":
         return Asked("GET", "/")

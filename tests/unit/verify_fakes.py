@@ -150,6 +150,7 @@ def context(
     kube: Any = None,
     client: FakeShell | None = None,
     contracts: dict[str, dict[str, Any]] | None = None,
+    firewall: Firewall | None = None,
 ) -> Context:
     """A context of fakes."""
     stop = threading.Event()
@@ -162,7 +163,7 @@ def context(
         pods=Pods(kube, "stable", Images(asking="curl", serving="proxyv2"), stop, lambda text: None),
         directory=directory,
         stop=stop,
-        firewall=Firewall(),
+        firewall=firewall or Firewall(),
     )
 
 
