@@ -229,12 +229,8 @@ class Egress(Cluster):
                     return self._to_gateway_tls(ask, team, entry)
         if ask.host == SERVICE:
             return self._to_gateway(ask, team, None)
-        if (
-            ".svc." in ask.host
-            and host == ask.host
-            and (owner := ask.host.split(".")[1]) in (ask.namespace, *team.calls)
-        ):
-            return self._to_server(ask, owner)
+        if ".svc." in ask.host and host == ask.host and ask.host.split(".")[1] in (ask.namespace, *team.calls):
+            return self._to_server(ask)
         if self.broken == "everything visible":
             self._log(ask.pod, ask, upstream_cluster=f"outbound|80||{SERVICE}")
             return self._answer(ask, status=403)
