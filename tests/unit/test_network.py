@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 from typing import Any
 
+import pulumi
 import pytest
-from pulumi_gcp import projects
+from pulumi_gcp import compute, projects
 
 import stacks
 from components.network.accounts import ROLES
 from components.network.apis import NEEDED
 from components.network.firewall import rules
+from components.network.ordering import after
 from settings import Settings, SettingsError, load
 from settings.network import GkeNetwork
 from stacks import network
@@ -374,6 +377,37 @@ def test_nodes_wait_until_firewall_nat_and_names_work(monkeypatch: pytest.Monkey
     assert len(roles) == len(ROLES)
     assert program.one("user-of-account").dependencies >= roles
     assert "prod-network-images-docker-io" in program.one("user-of-image").dependencies
+
+
+class NotYetMade(pulumi.runtime.Mocks):
+    """What a preview has of a new resource: no id."""
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        return None, dict(args.inputs)
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        raise AssertionError(args.token)
+
+
+def test_a_preview_knows_what_waits_for_a_new_rule() -> None:
+    """Or a new firewall rule would make the subnet unknown, and the cluster in it seem to be replaced."""
+    found: dict[str, bool] = {}
+
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
+    def preview() -> pulumi.Output[Any]:
+        pulumi.runtime.set_mocks(NotYetMade(), preview=True)
+        rule = compute.Firewall("rule", network="vpc")
+        subnet = after("subnet", rule)
+
+        async def look() -> None:
+            found["subnet"] = await subnet.is_known()
+            found["rule"] = await rule.id.is_known()
+
+        return pulumi.Output.from_input(look())
+
+    contextvars.copy_context().run(preview)
+    pulumi.runtime.set_mocks(NotYetMade(), preview=False)  # for whoever comes next
+    assert found == {"subnet": True, "rule": False}
 
 
 # The rules that hold for every resource
