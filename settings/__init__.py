@@ -70,9 +70,7 @@ class Settings(Model):
 
     name: Annotated[
         str,
-        matching(
-            r"[a-z0-9]([-a-z0-9]{0,18}[a-z0-9])?", "lower-case letters, digits and, between them, '-', at most 20"
-        ),
+        matching(r"[a-z]([-a-z0-9]{0,18}[a-z0-9])?", "lower-case letters, digits and '-', a letter first, at most 20"),
     ]
     """Prefix of the resources' names; stacks that make up one environment share it."""
 

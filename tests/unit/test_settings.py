@@ -95,7 +95,7 @@ def found(config: dict[str, Any]) -> dict[str, str]:
             ("name",),
             "x" * 21,
             "name",
-            f"is '{'x' * 21}'; it must be lower-case letters, digits and, between them, '-', at most 20",
+            f"is '{'x' * 21}'; it must be lower-case letters, digits and '-', a letter first, at most 20",
         ),
         (("mesh", "revision"), "1.31.1", "mesh.revision", f"is '1.31.1'; {LABEL}"),
         (("mesh", "revision"), "-1", "mesh.revision", f"is '-1'; {LABEL}"),
