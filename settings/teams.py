@@ -119,6 +119,13 @@ class DirectPort(Model):
     protocol: Literal["HTTP", "TLS", "TCP"]
 
 
+class Redirect(Model):
+    """Where a node sends connections instead, before NetworkPolicies see them."""
+
+    address: Cidr
+    port: Port
+
+
 class DirectHost(Model):
     """A host inside the network's own reach, not by the gateway: a cloud's APIs and metadata server, a database."""
 
@@ -127,6 +134,9 @@ class DirectHost(Model):
     ports: Annotated[tuple[DirectPort, ...], Field(min_length=1)]
     addresses: Annotated[tuple[Cidr, ...], Field(min_length=1)]
     """The ranges that the namespace's NetworkPolicy opens for these ports."""
+
+    redirects: tuple[Redirect, ...] = ()
+    """It opens these too, for example 127.0.0.1/32 port 988: GKE's metadata server without Dataplane V2."""
 
 
 Host = Annotated[

@@ -35,6 +35,10 @@ def team_policy(rules: TeamRules, gateway: Gateway, dns_addresses: Sequence[str]
                 {"to": blocks(direct.addresses), "ports": tcp(*(port.number for port in direct.ports))}
                 for direct in rules.direct
             ),
+            *(
+                {"to": blocks([address]), "ports": tcp(port)}
+                for address, port in sorted({one for direct in rules.direct for one in direct.redirects})
+            ),
         ],
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from settings.teams import (
@@ -56,6 +56,9 @@ class DirectGroup:
 
     ports: tuple[Port, ...]
     addresses: tuple[str, ...]
+    redirects: tuple[tuple[str, int], ...]
+    """Further addresses, with a port each."""
+
     hosts: tuple[str, ...]
 
     @property
@@ -63,7 +66,8 @@ class DirectGroup:
         """Tells the group from the team's others."""
         ports = "-".join(port.name for port in self.ports)
         # Where TCP is spoken a group has one host.
-        return f"{ports}.{_hash(' '.join((*self.addresses, *(self.hosts if self.by_address else ()))))}"
+        redirects = (f"{address}:{port}" for address, port in self.redirects)
+        return f"{ports}.{_hash(' '.join((*self.addresses, *redirects, *(self.hosts if self.by_address else ()))))}"
 
     @property
     def by_address(self) -> bool:
@@ -155,21 +159,19 @@ def _grouped(ports: Iterable[tuple[str, Port]]) -> tuple[HostGroup, ...]:
 
 
 def _direct(hosts: Iterable[DirectHost]) -> tuple[DirectGroup, ...]:
-    shared: dict[tuple[tuple[Port, ...], tuple[str, ...]], list[str]] = {}
-    alone = []
+    groups: dict[tuple[object, ...], DirectGroup] = {}
     for host in hosts:
         numbered = sorted((port.number, port.protocol) for port in host.ports)
-        ports = tuple(Port(number=number, protocol=protocol) for number, protocol in numbered)
-        addresses = tuple(str(cidr) for cidr in sorted(set(host.addresses)))
-        if any(port.protocol == "TCP" for port in ports):
-            alone.append(DirectGroup(ports=ports, addresses=addresses, hosts=(host.host,)))
-        else:
-            shared.setdefault((ports, addresses), []).append(host.host)
-    together = [
-        DirectGroup(ports=ports, addresses=addresses, hosts=tuple(names))
-        for (ports, addresses), names in shared.items()
-    ]
-    return tuple(sorted((*together, *alone), key=lambda group: group.name))
+        group = DirectGroup(
+            ports=tuple(Port(number=number, protocol=protocol) for number, protocol in numbered),
+            addresses=tuple(str(cidr) for cidr in sorted(set(host.addresses))),
+            redirects=tuple(sorted({(str(one.address), one.port) for one in host.redirects})),
+            hosts=(host.host,),
+        )
+        key = (group.ports, group.addresses, group.redirects, *(group.hosts if group.by_address else ()))
+        same = groups.get(key)
+        groups[key] = replace(same, hosts=(*same.hosts, host.host)) if same else group
+    return tuple(sorted(groups.values(), key=lambda group: group.name))
 
 
 def short(name: str) -> str:

@@ -315,7 +315,8 @@ def test_direct_hosts() -> None:
         "shop",
         host("storage.googleapis.com", "direct", **http),
         host("private.googleapis.com", "direct", **http),
-        direct("db.example.com", 5432, "TCP", "10.20.0.0/24"),
+        direct("db.example.com", 5432, "TCP", "10.20.0.0/24")
+        | {"redirects": [{"address": "127.0.0.1/32", "port": 988}]},
     )
     program = teams(given)
     entries = list(custom(program, "ServiceEntry", "shop").values())
@@ -342,12 +343,13 @@ def test_direct_hosts() -> None:
     ]
     assert custom(program, "ServiceEntry", "out") == {}
     egress = program.one("prod-teams-shop.namespace.shop.network").inputs["spec"]["egress"]
-    assert egress[-2:] == [
+    assert egress[-3:] == [
         {
             "to": [{"ipBlock": {"cidr": "199.36.153.8/30"}}],
             "ports": [{"port": 80, "protocol": "TCP"}, {"port": 443, "protocol": "TCP"}],
         },
         {"to": [{"ipBlock": {"cidr": "10.20.0.0/24"}}], "ports": [{"port": 5432, "protocol": "TCP"}]},
+        {"to": [{"ipBlock": {"cidr": "127.0.0.1/32"}}], "ports": [{"port": 988, "protocol": "TCP"}]},
     ]
 
 
