@@ -407,20 +407,20 @@ def test_gateways_have_the_web_alone() -> None:
 @pytest.mark.parametrize(
     ("opened", "traffic"),
     [
-        ({"ranges": ["93.184.215.14/32"], "ports": ["8883"]}, {"tcp/8883"}),
+        ({"ranges": ["93.184.215.14/32"], "ports": ["8883"]}, ["tcp/8883"]),
         (
             {"ranges": ["93.184.215.14/32"], "ports": ["9000-9002"], "protocol": "udp"},
-            {f"udp/{9000 + n}" for n in range(3)},
+            ["udp/9000", "udp/9001", "udp/9002"],
         ),
-        ({"ranges": ["0.0.0.0/0"], "protocol": "icmp"}, {"icmp"}),
-        ({"ranges": ["0.0.0.0/0"], "protocol": "esp"}, {"esp"}),
+        ({"ranges": ["0.0.0.0/0"], "protocol": "icmp"}, ["icmp"]),
+        ({"ranges": ["0.0.0.0/0"], "protocol": "esp"}, ["esp"]),
     ],
     ids=str,
 )
-def test_the_smallest_way_out_is_found(opened: dict[str, Any], traffic: set[str]) -> None:
+def test_the_smallest_way_out_is_found(opened: dict[str, Any], traffic: list[str]) -> None:
     hole = {"name": "hole", "direction": "egress", "action": "allow", "targets": ["application"], "description": "x"}
     found = ways_out(network(firewall={"rules": [{**hole, **opened}]}), "application")
-    assert {cell.traffic for cell in found} == traffic
+    assert sorted({cell.traffic for cell in found}) == traffic
     assert {cell.answer.decided_by for cell in found} == {"hole"}
 
 
