@@ -13,6 +13,7 @@ import yaml
 from settings import Settings, SettingsError, load, stack_config
 from settings.cluster import OnpremCluster
 from settings.ingress import ExistingCertificate, LoadBalancerService
+from settings.mesh import IstiodMesh
 from tests.unit.conftest import CHECKOUT, stack_file
 
 LABEL = "it must be lower-case letters, digits and, between them, '-', at most 63 (a DNS label)"
@@ -541,7 +542,7 @@ def test_defaults_are_the_hardened_ones() -> None:
     assert settings.authority is not None
     assert settings.authority.namespace == "istio-system"
     assert settings.authority.root_validity_hours == 10 * 365 * 24
-    assert settings.mesh is not None
+    assert isinstance(settings.mesh, IstiodMesh)
     assert settings.mesh.revision_tags == ("stable",)
     assert settings.mesh.replicas.min == 2
     assert settings.ingress is not None
