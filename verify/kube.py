@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from verify.errors import VerifyError
 from verify.shell import Completed
 
 N = TypeVar("N", bound=NamespacedResource)
+T = TypeVar("T")
 
 FORBIDDEN, MISSING, CONFLICT, INVALID = 403, 404, 409, 422
 
@@ -57,8 +59,8 @@ class Kube:
 
     def create(self, item: NamespacedResource | GlobalResource, *, exists_ok: bool = False) -> None:
         """Create an object, which carries its namespace itself."""
-        with _told(f"create {_described(item)}", fine=(CONFLICT,) if exists_ok else ()), self._decoding:
-            self._client.create(item)
+        with _fine(*((CONFLICT,) if exists_ok else ())):
+            self._ask(f"create {_described(item)}", lambda: self._client.create(item), again=UNSENT)
 
     def refusal(self, item: NamespacedResource) -> str | None:
         """Why the API server would not admit an object, in its own words; None when it would.
@@ -66,14 +68,11 @@ class Kube:
         A dry run: the object goes through all of admission and is not made.
         """
         try:
-            with self._decoding:
-                self._client.create(item, dry_run=True)
-        except ApiError as error:
-            if error.status.code in (FORBIDDEN, INVALID):
-                return error.status.message or "no reason given"
-            raise VerifyError(f"cannot ask for {_described(item)}: {error.status.message}") from None
-        except httpx2.HTTPError as error:
-            raise VerifyError(f"cannot ask for {_described(item)}: {error or type(error).__name__}") from None
+            self._ask(f"ask for {_described(item)}", lambda: self._client.create(item, dry_run=True))
+        except Refused as error:
+            if error.code not in (FORBIDDEN, INVALID):
+                raise
+            return error.said
         return None
 
     def may(self, subject: Subject, verb: str, resource: str, namespace: str) -> bool:
@@ -92,45 +91,51 @@ class Kube:
                 ),
             )
         )
-        with _told(f"ask whether {subject.user} may {verb} {resource} in {namespace}"), self._decoding:
-            answer = self._client.create(review)
+        what = f"ask whether {subject.user} may {verb} {resource} in {namespace}"
+        answer = self._ask(what, lambda: self._client.create(review))
         return answer.status is not None and answer.status.allowed
 
-    def namespaces(self, labels: dict[str, str]) -> list[Namespace]:
+    def namespaces(self, labels: Mapping[str, str]) -> list[Namespace]:
         """The namespaces with these labels."""
-        with _told("list namespaces"), self._decoding:
-            return list(self._client.list(Namespace, labels=dict(labels)))
+        return self._ask("list namespaces", lambda: list(self._client.list(Namespace, labels=dict(labels))))
 
     def delete_namespace(self, name: str) -> None:
         """Delete a namespace with all that is in it; it goes away later. Gone already is fine."""
-        with _told(f"delete namespace {name}", fine=(MISSING,)), self._decoding:
-            self._client.delete(Namespace, name, cascade=CascadeType.BACKGROUND)
+        with _fine(MISSING):
+            self._ask(
+                f"delete namespace {name}",
+                lambda: self._client.delete(Namespace, name, cascade=CascadeType.BACKGROUND),
+            )
 
     def delete(self, kind: type[NamespacedResource], namespace: str, name: str) -> None:
         """Delete an object; gone already is fine."""
-        with _told(f"delete {kind.__name__} {namespace}/{name}", fine=(MISSING,)), self._decoding:
-            self._client.delete(kind, name, namespace=namespace)
+        with _fine(MISSING):
+            self._ask(
+                f"delete {kind.__name__} {namespace}/{name}",
+                lambda: self._client.delete(kind, name, namespace=namespace),
+            )
 
     def everywhere(self, kind: type[N], labels: Mapping[str, str]) -> list[N]:
         """The objects of a kind with these labels, in any namespace."""
-        with _told(f"list {kind.__name__}s"), self._decoding:
-            return list(self._client.list(kind, namespace="*", labels=dict(labels)))
+        return self._ask(
+            f"list {kind.__name__}s", lambda: list(self._client.list(kind, namespace="*", labels=dict(labels)))
+        )
 
     def nodes(self, labels: Mapping[str, str]) -> list[Node]:
         """The nodes with these labels."""
-        with _told("list nodes"), self._decoding:
-            return list(self._client.list(Node, labels=dict(labels)))
+        return self._ask("list nodes", lambda: list(self._client.list(Node, labels=dict(labels))))
 
     def pod(self, namespace: str, name: str) -> Pod:
         """One pod."""
-        with _told(f"get pod {namespace}/{name}"), self._decoding:
-            return self._client.get(Pod, name, namespace=namespace)
+        return self._ask(f"get pod {namespace}/{name}", lambda: self._client.get(Pod, name, namespace=namespace))
 
     def running(self, namespace: str, labels: Mapping[str, str]) -> list[Pod]:
         """The running pods with these labels."""
-        with _told(f"list pods in {namespace}"), self._decoding:
-            found = self._client.list(Pod, namespace=namespace, labels=dict(labels))
-            return [pod for pod in found if pod.status is not None and pod.status.phase == "Running"]
+        found = self._ask(
+            f"list pods in {namespace}",
+            lambda: list(self._client.list(Pod, namespace=namespace, labels=dict(labels))),
+        )
+        return [pod for pod in found if pod.status is not None and pod.status.phase == "Running"]
 
     def pods(self, namespace: str, labels: Mapping[str, str]) -> list[str]:
         """Names of the running pods with these labels."""
@@ -138,23 +143,34 @@ class Kube:
 
     def secret(self, namespace: str, name: str) -> dict[str, bytes]:
         """A Secret's data, decoded."""
-        with _told(f"read Secret {namespace}/{name}"), self._decoding:
-            data = self._client.get(Secret, name, namespace=namespace).data
+        what = f"read Secret {namespace}/{name}"
+        data = self._ask(what, lambda: self._client.get(Secret, name, namespace=namespace).data)
         return {key: base64.b64decode(value) for key, value in (data or {}).items()}
 
     def log(self, namespace: str, pod: str, container: str, since: int) -> list[str]:
         """A container's log lines of the last `since` seconds; none when the pod is gone."""
-        with _told(f"read the log of pod {namespace}/{pod}", fine=(MISSING,)):
-            return list(self._client.log(pod, namespace=namespace, container=container, since=since, newlines=False))
-        return []
+        lines: list[str] = []
+        with _fine(MISSING):
+            lines = _told(
+                f"read the log of pod {namespace}/{pod}",
+                lambda: list(
+                    self._client.log(pod, namespace=namespace, container=container, since=since, newlines=False)
+                ),
+                BROKEN,
+            )
+        return lines
 
     def run(
         self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float, stdin: str = ""
     ) -> Completed:
-        """Run a command in a container for at most `timeout` seconds; `stdin` is what it may read."""
-        with _told(f"run {command[0]} in pod {namespace}/{pod}"):
+        """Run a command in a container for at most `timeout` seconds; `stdin` is what it may read.
+
+        A command may be run twice, when the connection breaks while its end is awaited.
+        """
+        done = _told(
+            f"run {command[0]} in pod {namespace}/{pod}",
             # Output that is no UTF-8 is no reason to fail: decoded here, not by lightkube.
-            done = self._client.exec(
+            lambda: self._client.exec(
                 pod,
                 namespace=namespace,
                 container=container,
@@ -164,20 +180,68 @@ class Kube:
                 stderr=True,
                 decode=None,
                 timeout=timeout,
-            )
+            ),
+            BROKEN,
+        )
         return Completed(done.exit_code, _text(done.stdout), _text(done.stderr))
+
+    def _ask(self, what: str, action: Callable[[], T], again: Errors | None = None) -> T:
+        def locked() -> T:
+            with self._decoding:
+                return action()
+
+        return _told(what, locked, again or BROKEN)
+
+
+Errors = tuple[type[Exception], ...]
+
+UNSENT: Errors = (httpx2.ConnectError,)
+"""After these the API server has not seen the request."""
+
+BROKEN: Errors = (httpx2.NetworkError, httpx2.RemoteProtocolError)
+"""After these it may have."""
+
+PAUSES = (0.1, 0.5)
+
+
+def _told(what: str, action: Callable[[], T], again: Errors) -> T:
+    """Do something, again after errors of that kind, and tell of all others.
+
+    A websocket that ends (`run`) leaves a thread of its library reading from the closed socket; the connection that
+    gets the same file descriptor next breaks, most often before its handshake is done.
+    """
+    for pause in (*PAUSES, None):
+        try:
+            return action()
+        except ApiError as error:
+            raise Refused(what, error.status.code or 0, error.status.message or "no reason given") from None
+        except (httpx2.HTTPError, HTTPXWSException) as error:
+            if pause is None or not isinstance(error, again):
+                raise VerifyError(f"cannot {what}: {error or type(error).__name__}") from None
+            time.sleep(pause)
+    raise AssertionError("the last pause is None")
+
+
+class Refused(VerifyError):
+    """The API server's no."""
+
+    def __init__(self, what: str, code: int, said: str) -> None:
+        super().__init__(f"cannot {what}: {said}")
+        self.code = code
+        """HTTP status."""
+
+        self.said = said
+        """In its own words."""
 
 
 @contextmanager
-def _told(what: str, *, fine: tuple[int, ...] = ()) -> Iterator[None]:
-    """Tells of the API's errors, but for those with a status code that is fine."""
+def _fine(*codes: int) -> Iterator[None]:
+    """A no with one of these codes is as good as a yes."""
     try:
         yield
-    except ApiError as error:
-        if error.status.code not in fine:
-            raise VerifyError(f"cannot {what}: {error.status.message}") from None
-    except (httpx2.HTTPError, HTTPXWSException) as error:
-        raise VerifyError(f"cannot {what}: {error or type(error).__name__}") from None
+    except Refused as error:
+        if error.code not in codes:
+            raise
 
 
 def _text(output: str | bytes | None) -> str:
