@@ -68,6 +68,8 @@ def _message(details: ErrorDetails) -> str:
         return f"{context['discriminator']} is missing"
     if kind == "too_short":
         return "is empty; it needs at least one entry"
+    if kind == "too_long":
+        return f"has {context['actual_length']} entries; it takes at most {context['max_length']}"
     if kind == "value_error":
         return f"is {details['input']!r}; it {context['error']}"
     said = _EXPECTED.get(kind) or details["msg"].replace("Input should be", "must be")

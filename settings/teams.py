@@ -155,7 +155,7 @@ class Team(Model):
     members: tuple[str, ...] = ()
     """RBAC groups that may work in its namespaces (ClusterRole `edit`)."""
 
-    hosts: tuple[Host, ...] = ()
+    hosts: Annotated[tuple[Host, ...], Field(max_length=256)] = ()
     """What it does not name here, it cannot see: its sidecars answer 502."""
 
     calls: tuple[TeamName, ...] = ()
@@ -279,6 +279,7 @@ class TeamsSettings(Model):
                     yield from (problem.below(f"{where}.hosts[{number}].tls") for problem in self._credential(host.tls))
         yield from self._calls()
         yield from self._open_ports()
+        yield from self._upstream_protocols()
         for name, credential in self.credentials.items():
             yield from (problem.below(f"credentials.{name}") for problem in credential.problems())
 
@@ -320,3 +321,20 @@ class TeamsSettings(Model):
                             message=f"is {host.port}, but team '{other}' has {port} for '{host.host}'; "
                             "passthrough-open has one port for a host",
                         )
+
+    def _upstream_protocols(self) -> Iterator[Problem]:
+        """The gateway reaches a host's port in one way for all teams."""
+        spoken: dict[tuple[str, int], tuple[str, str]] = {}
+        for index, team in enumerate(self.teams):
+            for number, host in enumerate(team.hosts):
+                if isinstance(host, DirectHost):
+                    continue
+                port = host.target_port if isinstance(host, OriginateHost) else host.port
+                protocol = "HTTP" if isinstance(host, HttpHost) else "TLS"
+                said, other = spoken.setdefault((host.host, port), (protocol, team.name))
+                if said != protocol:
+                    yield Problem(
+                        key=f"teams[{index}].hosts[{number}]",
+                        message=f"has the gateway speak {protocol} to '{host.host}' on port {port}, but team '{other}' "
+                        f"{said}; a host speaks one of them on a port",
+                    )

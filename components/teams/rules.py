@@ -85,7 +85,8 @@ class TeamRules:
     """Hosts behind the gateway, with the ports on which the team's applications ask for them."""
 
     upstream: tuple[HostGroup, ...]
-    """The same hosts, with the ports on which the gateway reaches them."""
+    """Hosts with the ports on which the gateway reaches them, for all teams: of those that several teams see, the first
+    team by name has them."""
 
     requests: tuple[HttpHost | OriginateHost, ...]
     """Hosts whose requests the gateway sees."""
@@ -107,26 +108,37 @@ class TeamRules:
 def team_rules(settings: TeamsSettings) -> dict[str, TeamRules]:
     """The rules of every team, by its name."""
     namespaces = {team.name: team.namespaces for team in settings.teams}
-    owners: dict[str, str] = {}
+    first: dict[str, str] = {}
+    first_open: dict[str, str] = {}
+    upstream: dict[str, list[tuple[str, Port]]] = {team.name: [] for team in settings.teams}
     for team in sorted(settings.teams, key=lambda team: team.name):
         for host in team.hosts:
+            if isinstance(host, DirectHost):
+                continue
+            # The gateway has one way to a host for all teams, and the first of them brings it.
+            upstream[first.setdefault(host.host, team.name)].append((host.host, _reached(host)))
             if isinstance(host, OpenPassthroughHost):
-                owners.setdefault(host.host, team.name)
-    return {team.name: _rules(team, namespaces, owners) for team in settings.teams}
+                first_open.setdefault(host.host, team.name)
+    return {team.name: _rules(team, namespaces, _grouped(upstream[team.name]), first_open) for team in settings.teams}
 
 
-def _rules(team: Team, namespaces: Mapping[str, tuple[str, ...]], owners: Mapping[str, str]) -> TeamRules:
+def _rules(
+    team: Team,
+    namespaces: Mapping[str, tuple[str, ...]],
+    upstream: tuple[HostGroup, ...],
+    first_open: Mapping[str, str],
+) -> TeamRules:
     hosts = sorted(team.hosts, key=lambda host: (host.host, host.mode))
     open_passthrough = tuple(host for host in hosts if isinstance(host, OpenPassthroughHost))
     return TeamRules(
         name=team.name,
         namespaces=tuple(sorted(team.namespaces)),
         visible=_grouped((host.host, _asked(host)) for host in hosts if not isinstance(host, DirectHost)),
-        upstream=_grouped((host.host, _reached(host)) for host in hosts if not isinstance(host, DirectHost)),
+        upstream=upstream,
         requests=tuple(host for host in hosts if isinstance(host, HttpHost | OriginateHost)),
         passthrough=tuple(host for host in hosts if isinstance(host, PassthroughHost)),
         open_passthrough=open_passthrough,
-        open_servers=tuple(host for host in open_passthrough if owners[host.host] == team.name),
+        open_servers=tuple(host for host in open_passthrough if first_open[host.host] == team.name),
         direct=_direct(host for host in hosts if isinstance(host, DirectHost)),
         calls=tuple(sorted(team.calls)),
         called_by=tuple(sorted(team.called_by)),

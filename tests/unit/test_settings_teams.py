@@ -240,6 +240,17 @@ def test_team(bad: dict[str, Any], key: str, message: str) -> None:
             "is 8443, but team 'a' has 443 for 'api.example.com'; passthrough-open has one port for a host",
         ),
         (
+            config(team("a", host(port=8443)), team("b", host(mode="originate", targetPort=8443))),
+            "teams.teams[1].hosts[0]",
+            "has the gateway speak TLS to 'api.example.com' on port 8443, but team 'a' HTTP; "
+            "a host speaks one of them on a port",
+        ),
+        (
+            config(team("a", *(host(f"h{number}.example.com") for number in range(257)))),
+            "teams.teams[0].hosts",
+            "has 257 entries; it takes at most 256",
+        ),
+        (
             config(team(), credentials={"x": {"kind": "files", "ca": "ca.pem", "key": "key.pem"}}),
             "teams.credentials.x.certificate",
             "is missing; certificate and key are given together or not at all",

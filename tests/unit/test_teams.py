@@ -184,7 +184,8 @@ def test_500_teams_with_20_hosts_each() -> None:
         ]
         per_team.add(len(specs))
         server_names.add(outer_server_name("a.example.com", one.name))
-    assert per_team == {1 + 2 + 1 + 5}
+    # The first team of those that share hosts brings the gateway's two ServiceEntries for them.
+    assert per_team == {1 + 2 + 1 + 5, 1 + 1 + 5}
     assert len(server_names) == 500
     assert time.monotonic() - began < 20
 
@@ -303,6 +304,19 @@ def test_sidecars_know_names_and_no_addresses() -> None:
         "hosts": ["a.example.com"],
         "resolution": "DNS",
         "ports": [{"number": 443, "name": "tls-443", "protocol": "TLS"}],
+    }
+
+
+def test_the_gateway_has_one_entry_for_a_host() -> None:
+    """Of several teams that see a host the first brings it, with what all of them need of it."""
+    program = teams(
+        team("sales", host("a.example.com", "passthrough"), host("b.example.com")),
+        team("books", host("a.example.com", "http")),
+    )
+    upstream = custom(program, "ServiceEntry", "out")
+    assert {name: entry["hosts"] for name, entry in upstream.items()} == {
+        "books.http-80-tls-443": ["a.example.com"],
+        "sales.http-80": ["b.example.com"],
     }
 
 
