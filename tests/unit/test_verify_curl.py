@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.verify_fakes import FakeShell, transfer
+from tests.unit.verify_fakes import FakeShell, option, transfer
 from verify import certificates, curl
 from verify.curl import ClientCertificate, Request
 from verify.errors import VerifyError
@@ -122,3 +122,35 @@ def test_a_client_that_cannot_run_anything_says_so() -> None:
         Local("far", ("/no/such/program",)).run(["curl"], timeout=10)
     with pytest.raises(VerifyError, match=r"client 'far': sleep did not end within 0\.1 seconds"):
         Local("far").run(["sleep", "5"], timeout=0.1)
+
+
+def test_what_is_secret_goes_by_stdin() -> None:
+    request = Request(url="https://a.example/", user_agent="x", secret_headers={"Authorization": 'Bearer a"b\\c'})
+    command = request.command("sep")
+    assert "Bearer" not in " ".join(command)
+    assert option(command, "--config") == "-"
+    assert request.stdin == 'header = "Authorization: Bearer a\\"b\\\\c"\n'
+
+
+def test_nothing_is_secret_as_a_rule() -> None:
+    request = Request(url="https://a.example/", user_agent="x")
+    assert "--config" not in request.command("sep")
+    assert "--insecure" not in request.command("sep")
+    assert request.stdin == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("GET", []), ("HEAD", ["--head"]), ("OPTIONS", ["--request", "OPTIONS"])]
+)
+def test_other_methods(method: str, options: list[str]) -> None:
+    plain = Request(url="http://a.example/", user_agent="x").command("sep")
+    command = Request(url="http://a.example/", user_agent="x", method=method).command("sep")
+    assert [part for part in command if part not in plain] == options
+
+
+def test_the_address_that_was_tried_and_the_one_that_answered() -> None:
+    shell = FakeShell(lambda command: transfer(command, exit_code=28, tried="198.51.100.10:80"))
+    response = curl.send(shell, Request(url="http://a.example/", user_agent="x"))
+    assert (response.tried, response.connected) == ("198.51.100.10:80", None)
+    shell = FakeShell(lambda command: transfer(command, exit_code=52, tried="198.51.100.10:80"))
+    assert curl.send(shell, Request(url="http://a.example/", user_agent="x")).connected == "198.51.100.10:80"

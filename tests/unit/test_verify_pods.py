@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from lightkube.models.core_v1 import Container as ContainerModel
@@ -207,3 +208,145 @@ def test_what_cannot_be_created_is_told_by_each_that_asks_for_it() -> None:
     for workload in (CALLER, OUTSIDER):
         with pytest.raises(VerifyError, match="forbidden"):
             made.get(workload)
+
+
+TENANT = Workload("application", in_mesh=True, namespace="team-x")
+TENANT_SERVER = Workload("server", in_mesh=True, serves=True, namespace="team-x")
+ACTING = Workload("acting", in_mesh=True, namespace="team-x", service_account="test")
+
+
+def _named(cluster: Cluster) -> list[str]:
+    """What was made, with the run's suffix as `*`."""
+    return [
+        f"{type(item).__name__} {item.metadata.namespace}/{re.sub('[0-9a-f]{8}', '*', item.metadata.name)}"
+        for item in cluster.created
+    ]
+
+
+def test_tenants_pods_go_away_one_by_one() -> None:
+    cluster = Cluster()
+    with _pods(cluster) as made:
+        made.start([TENANT, TENANT_SERVER, ACTING])
+        assert _named(cluster) == [
+            "Pod team-x/meshgate-verify-*-acting",
+            "ServiceAccount team-x/meshgate-verify-*-application",
+            "Pod team-x/meshgate-verify-*-application",
+            "ServiceAccount team-x/meshgate-verify-*-server",
+            "Service team-x/meshgate-verify-*-server",
+            "Pod team-x/meshgate-verify-*-server",
+        ]
+        assert all(item.metadata.labels.items() >= LABELS.items() for item in cluster.created)
+        assert cluster.deleted == []
+    assert cluster.deleted == [
+        f"{type(item).__name__} team-x/{item.metadata.name}" for item in reversed(cluster.created)
+    ]
+
+
+def test_two_runs_do_not_meet_in_a_tenants_namespace() -> None:
+    cluster = Cluster()
+    for _ in range(2):
+        _pods(cluster).start([TENANT])
+    names = [item.metadata.name for item in cluster.created if isinstance(item, Pod) and item.metadata]
+    assert len(set(names)) == 2
+
+
+def test_a_pod_that_could_not_be_made_costs_the_others_nothing() -> None:
+    class Quota(Cluster):
+        def create(self, item: Any, *, exists_ok: bool = False) -> None:
+            super().create(item)
+            if isinstance(item, Pod) and item.metadata and str(item.metadata.name).endswith("application"):
+                raise VerifyError("cannot create Pod: exceeded quota")
+
+    cluster = Quota()
+    with _pods(cluster) as made:
+        made.start([TENANT, ACTING])
+        with pytest.raises(VerifyError, match="exceeded quota"):
+            made.get(TENANT)
+        assert made.get(ACTING).spiffe_id("cluster.local") == "spiffe://cluster.local/ns/team-x/sa/test"
+    # What may have been made goes away, too.
+    assert len(cluster.deleted) == 3
+
+
+def test_one_that_cannot_be_deleted_does_not_keep_the_rest() -> None:
+    class Stuck(Cluster):
+        def delete(self, kind: type[Any], namespace: str, name: str) -> None:
+            super().delete(kind, namespace, name)
+            raise VerifyError("forbidden")
+
+    cluster = Stuck()
+    with _pods(cluster) as made:
+        made.start([TENANT])
+    assert len(cluster.deleted) == 2
+
+
+def test_what_killed_runs_left_in_tenants_namespaces_is_taken_away() -> None:
+    def account(name: str, namespace: str, age: timedelta) -> ServiceAccount:
+        created = datetime.now(UTC) - age
+        return ServiceAccount(metadata=ObjectMeta(name=name, namespace=namespace, creationTimestamp=created))
+
+    class Left(Cluster):
+        def everywhere(self, kind: type[Any], labels: Mapping[str, str]) -> list[Any]:
+            assert labels == LABELS
+            old, fresh = timedelta(hours=2), timedelta(minutes=10)
+            left = [account("a", "team-x", old), account("b", "team-x", fresh), account("c", "meshgate-verify-1", old)]
+            return left if kind is ServiceAccount else []
+
+    cluster = Left()
+    with _pods(cluster):
+        assert cluster.deleted == ["ServiceAccount team-x/a"]
+
+
+def test_a_pod_may_be_unusual() -> None:
+    def unusual(pod: Pod) -> None:
+        assert pod.spec
+        pod.spec.hostNetwork = True
+
+    cluster = Cluster()
+    _pods(cluster).start([Workload("odd", in_mesh=False, change=unusual)])
+    pod = next(item for item in cluster.created if isinstance(item, Pod))
+    assert pod.spec
+    assert pod.spec.hostNetwork is True
+
+
+def test_asking_pods_trust_what_the_settings_name() -> None:
+    cluster = Cluster()
+    made = Pods(cast(Kube, cluster), "stable", Images("curl:1", "proxy:1"), threading.Event(), lambda text: None, "PEM")
+    made.start([CALLER, TARGET])
+    asking, serving = (item.spec for item in cluster.created if isinstance(item, Pod))
+    assert asking
+    assert serving
+    assert [(it.name, it.value) for it in asking.containers[0].env or []] == [("TRUST", "PEM")]
+    assert asking.containers[0].command == [
+        "sh",
+        "-c",
+        'printf %s "$TRUST" > /probe/trust.pem && exec sleep 3600',
+    ]
+    assert not serving.containers[0].env
+
+
+def test_admission_is_asked_without_making_anything() -> None:
+    class Strict(Cluster):
+        asked: ClassVar[list[Pod]] = []
+
+        def refusal(self, item: Pod) -> str | None:
+            self.asked.append(item)
+            return "no"
+
+    cluster = Strict()
+    made = _pods(cluster)
+    assert made.refusal(TENANT) == "no"
+    (pod,) = cluster.asked
+    assert pod.metadata
+    assert pod.metadata.namespace == "team-x"
+    assert pod.spec
+    # One that exists in every namespace: the pod's own would be made first.
+    assert pod.spec.serviceAccountName == "default"
+    assert cluster.created == []
+
+
+def test_what_the_scheduler_does_not_say_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pods, "SCHEDULING_TIMEOUT", 0)
+    made = _pods(Cluster())
+    made.start([OUTSIDER])
+    with pytest.raises(VerifyError, match="the scheduler said nothing of pod"):
+        made.scheduling(OUTSIDER)
