@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lab import files
 from lab.instance import Instance
+from lab.plugins.base import PluginError
 
-FAILURES = ("quota", "permission", "timeout", "lost")
+FailureKind = Literal["quota", "permission", "timeout", "lost"]
+FAILURES: tuple[str, ...] = get_args(FailureKind)
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Record:
 class Failure:
     """An ordered failure: what fits it fails `times` times."""
 
-    failure: Literal["quota", "permission", "timeout", "lost"]
+    failure: FailureKind
     type: str = "*"
     """Type tokens, with `*` for anything, for example `gcp:container/*`."""
 
@@ -93,7 +95,7 @@ class Store:
         with self.file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self.file.read_text() if self.file.exists() else ""
-            world = _read(before)
+            world = self._read(before)
             try:
                 yield world
             finally:
@@ -105,11 +107,17 @@ class Store:
         with self.open() as world:
             world.failures = list(failures)
 
-
-def _read(text: str) -> World:
-    content = json.loads(text or "{}")
-    return World(
-        records={key: Record(**record) for key, record in content.get("records", {}).items()},
-        switched_on=content.get("switched_on", {}),
-        failures=[Failure(**failure) for failure in content.get("failures", [])],
-    )
+    def _read(self, text: str) -> World:
+        try:
+            content = json.loads(text or "{}")
+            world = World(
+                records={key: Record(**record) for key, record in content.get("records", {}).items()},
+                switched_on=content.get("switched_on", {}),
+                failures=[Failure(**failure) for failure in content.get("failures", [])],
+            )
+        except (ValueError, TypeError, AttributeError) as error:
+            raise PluginError(f"{self.file} is not a simulated cloud any more: {error}") from None
+        for failure in world.failures:
+            if failure.failure not in FAILURES:
+                raise PluginError(f"{self.file}: there is no failure {failure.failure!r}, only {', '.join(FAILURES)}")
+        return world

@@ -339,6 +339,14 @@ def test_secrets_stay_secret(bare: Cloud) -> None:
     assert read.properties["description"].is_secret
 
 
+def test_what_the_cloud_adds_to_a_secret_is_secret(bare: Cloud) -> None:
+    given = PropertyValue({"enablePrivateNodes": PropertyValue(True)}, is_secret=True)
+    inputs = wired({"name": "c", "location": "l"}) | {"privateClusterConfig": given}
+    made = asyncio.run(bare.provider.create(CreateRequest(bare.urn(gcp.CLUSTER, "c"), inputs, 0, True)))
+    assert plain_map(made.properties)["privateClusterConfig"]["privateEndpoint"] == UNKNOWN  # type: ignore[call-overload, index]
+    assert made.properties["privateClusterConfig"].is_secret
+
+
 # --- changes ---
 
 
@@ -485,6 +493,21 @@ def test_several_at_once(cloud: Cloud) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not a simulated cloud any more"),
+        ('{"records": {"a": {"nonsense": 1}}}', "is not a simulated cloud any more: .*nonsense"),
+        ('{"failures": [{"failure": "qouta"}]}', "there is no failure 'qouta', only quota, permission, timeout, lost"),
+    ],
+)
+def test_a_file_that_somebody_broke(cloud: Cloud, content: str, words: str) -> None:
+    cloud.store.file.write_text(content)
+    with pytest.raises(PluginError, match=f"gcp.json.*{words}"):
+        cloud.create(gcp.NETWORK, name="more")
+    assert cloud.store.file.read_text() == content, "nothing of it is lost"
+
+
 # --- references ---
 
 
@@ -544,6 +567,18 @@ def test_each_holds_what_it_stands_on(cloud: Cloud) -> None:
         cloud.delete(vpc)
     cloud.delete(zone)
     cloud.delete(vpc)
+
+
+def test_a_name_means_the_one_in_the_same_place(cloud: Cloud) -> None:
+    here = cloud.create(gcp.ROUTER, name="router", network=VPC)
+    nat: dict[str, Plain] = {"name": "nat", "router": "router", "sourceSubnetworkIpRangesToNat": "ALL"}
+    with pytest.raises(PluginError, match="Error 404: The Router resource 'router'"):
+        cloud.create(NAT, region="europe-west2", **nat)
+    there = cloud.create(gcp.ROUTER, name="router", network=VPC, region="europe-west2")
+    cloud.create(NAT, region="europe-west2", **nat)
+    cloud.delete(here)
+    with pytest.raises(PluginError, match="already being used"):
+        cloud.delete(there)
 
 
 def test_an_account_goes_though_others_name_it(cloud: Cloud) -> None:
