@@ -358,8 +358,9 @@ class Cloud(Plugin):
             return True
         if not type_ or "/" in text or text not in (record.id.rsplit("/", 1)[-1], outputs.get("name")):
             return False
-        # A name alone means the one in the same place.
-        mine = self._values(by.type, by.inputs)
+        # A name alone means the one in the same place, unless it says beside it (as membershipLocation) where that is.
+        beside = {place: by.inputs.get(f"{where}{place.capitalize()}") for place in self.places}
+        mine = self._values(by.type, by.inputs) | {place: value for place, value in beside.items() if value}
         return all(mine[place] == outputs[place] for place in self.places if place in mine and place in outputs)
 
     def _look_up(self, world: World, type_: str, text: str, inputs: Properties) -> Record | None:

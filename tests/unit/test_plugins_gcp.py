@@ -540,10 +540,15 @@ def test_each_holds_what_it_stands_on(cloud: Cloud) -> None:
     membership = cloud.create(
         gcp.MEMBERSHIP,
         membershipId="m",
+        location="europe-west1",
         endpoint={"gkeCluster": {"resourceLink": f"//container.googleapis.com/{cluster.id}"}},
     )
     joined = cloud.create(
-        "gcp:gkehub/featureMembership:FeatureMembership", feature="multicluster", membership="m", location="global"
+        "gcp:gkehub/featureMembership:FeatureMembership",
+        feature="multicluster",
+        location="global",
+        membership="m",
+        membershipLocation="europe-west1",
     )
     zone = cloud.create(
         gcp.ZONE,
