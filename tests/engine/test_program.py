@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,17 @@ from tests.deployment import CHECKOUT, DESTROY, UP, Stack, graph, kubectl, split
 
 pytestmark = pytest.mark.engine
 
-ISTIO_KINDS = ("gateways.networking.istio.io", "virtualservices.networking.istio.io", "peerauthentications")
+ISTIO_KINDS = {
+    "AuthorizationPolicy": "authorizationpolicies.security.istio.io",
+    "DestinationRule": "destinationrules.networking.istio.io",
+    "Gateway": "gateways.networking.istio.io",
+    "PeerAuthentication": "peerauthentications.security.istio.io",
+    "ServiceEntry": "serviceentries.networking.istio.io",
+    "Sidecar": "sidecars.networking.istio.io",
+    "VirtualService": "virtualservices.networking.istio.io",
+}
 GATEWAYS = 4
 """Their Services are read at each run, for their addresses."""
-
-NAMESPACES = {"istio-system", "istio-ingress", "istioinaction"}
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +65,14 @@ def test_refresh_finds_no_drift(dev: Stack, deployed: dict[str, int]) -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_custom_resources_are_valid(control_plane: Instance, tmp_path: Path) -> None:
+def test_custom_resources_are_valid(dev: Stack, control_plane: Instance, tmp_path: Path) -> None:
     """The API server took them (Istio's CRDs have schemas); istioctl knows what a schema cannot say."""
-    resources = json.loads(kubectl(control_plane, "get", ",".join(ISTIO_KINDS), "-A", "-o", "json"))["items"]
-    kinds = [item["kind"] for item in resources]
-    assert (kinds.count("Gateway"), kinds.count("VirtualService"), kinds.count("PeerAuthentication")) == (4, 5, 1)
+    resources = json.loads(kubectl(control_plane, "get", ",".join(ISTIO_KINDS.values()), "-A", "-o", "json"))["items"]
+    made = Counter(
+        resource["type"].rsplit(":", 1)[1] for resource in dev.resources() if ".istio.io/" in resource["type"]
+    )
+    assert made.keys() == ISTIO_KINDS.keys()
+    assert Counter(item["kind"] for item in resources) == made
     assert _validated(control_plane, tmp_path, resources) == []
     gateway = next(item for item in resources if item["kind"] == "Gateway")
     gateway["spec"]["servers"][0]["port"]["number"] = 70000
@@ -111,15 +121,21 @@ def dev_graph(dev: Stack, deployed: dict[str, int]) -> dict[tuple[str, str], tup
 def test_destroy_leaves_nothing(
     dev: Stack, control_plane: Instance, dev_graph: dict[tuple[str, str], tuple[str, Any]], deployed: dict[str, int]
 ) -> None:
+    namespaces = {
+        resource["outputs"]["metadata"]["name"]
+        for resource in dev.resources()
+        if resource["type"] == "kubernetes:core/v1:Namespace"
+    }
+    assert namespaces >= {"istio-system", "istio-egress", "istio-ingress", "team-x"}
     assert dev.changes(*DESTROY) == {"delete": deployed["create"], "discard": GATEWAYS}
     assert dev.resources() == []
-    assert NAMESPACES.isdisjoint(
+    assert namespaces.isdisjoint(
         kubectl(control_plane, "get", "namespaces", "-o", "name").replace("namespace/", "").split()
     )
     webhooks = "mutatingwebhookconfigurations,validatingwebhookconfigurations,clusterroles,clusterrolebindings"
     assert "istio" not in kubectl(control_plane, "get", webhooks, "-o", "name")
     # Helm keeps the CRDs, as Istio's chart asks: to delete them would delete every team's resources.
-    assert kubectl(control_plane, "get", ",".join(ISTIO_KINDS), "-A", "-o", "name") == ""
+    assert kubectl(control_plane, "get", ",".join(ISTIO_KINDS.values()), "-A", "-o", "name") == ""
 
 
 @pytest.fixture(scope="module")
