@@ -107,6 +107,9 @@ def _istiod_values(args: IstioArgs) -> dict[str, Any]:
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
             "accessLogFile": "/dev/stdout",
             "accessLogFormat": ACCESS_LOG_FORMAT,
+            # A proxy that may not reach the cloud's metadata server waits 20 seconds for it at its start, and only
+            # needs it to label telemetry with the cloud's names.
+            "defaultConfig": {"proxyMetadata": {"CLOUD_PLATFORM": "none"}},
         },
     }
 

@@ -40,6 +40,7 @@ def test_values_of_istiod(dev_program: Program) -> None:
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
             "accessLogFile": "/dev/stdout",
             "accessLogFormat": ACCESS_LOG_FORMAT,
+            "defaultConfig": {"proxyMetadata": {"CLOUD_PLATFORM": "none"}},
         },
     }
 
@@ -107,7 +108,7 @@ def test_values_of_ones_own_win_deep() -> None:
     values = mesh(istio={"values": over}).one("prod-mesh-istiod").inputs["values"]
     assert values["env"] == {"PILOT_ENABLE_ALPN_FILTER": "false"}
     assert values["meshConfig"]["accessLogFile"] == ""
-    assert values["meshConfig"]["defaultConfig"] == {"concurrency": 1}
+    assert values["meshConfig"]["defaultConfig"] == {"concurrency": 1, "proxyMetadata": {"CLOUD_PLATFORM": "none"}}
     # What is beside an overridden value stays.
     assert values["meshConfig"]["outboundTrafficPolicy"] == {"mode": "REGISTRY_ONLY"}
     assert values["resources"] == {"requests": {"cpu": "1", "memory": "2048Mi"}}
