@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from rich.console import Console
 
 import tools
-from bench import noop_overhead, peak_memory, up_vs_script
+from bench import noop_overhead, peak_memory, sidecar_size, teams_preview, up_vs_script
 from bench.result import Failure, Result, table
 from bench.stacks import Say
 from lab import cluster
@@ -35,6 +35,8 @@ MEASUREMENTS = {
     "up_vs_script": Measurement(up_vs_script.measure, 3),
     "noop_overhead": Measurement(noop_overhead.measure, 7),
     "peak_memory": Measurement(peak_memory.measure, 2),
+    "teams_preview": Measurement(teams_preview.measure, 2),
+    "sidecar_size": Measurement(sidecar_size.measure, 1),
 }
 
 
