@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,12 @@ from lab.instance import Instance
 from lab.topology import RESOLVER
 
 COUNTS = (10, 100, 500)
+FILE = "teams.json"
+"""Beside the stack's own file: Pulumi itself cannot hand on so many. JSON is YAML too."""
+
 HOSTS = 20
 PROJECT, STACK, UPSTREAM = "meshgate", "bench-teams", "dev"
-PROGRAM = Path(__file__).with_name("teams_program.py")
+CHECKOUT = Path(__file__).parents[1]
 CONFIG = {
     "meshgate:name": "bench",
     "meshgate:layers": ["teams"],
@@ -61,9 +63,10 @@ def stack(instance: Instance) -> Iterator[Stack]:
     """The stack, empty; forgotten afterwards. `configure` says how many teams it is to have."""
     with TemporaryDirectory(dir=instance.directory) as made:
         directory = Path(made)
-        (directory / "Pulumi.yaml").write_text(yaml.safe_dump({"name": PROJECT, "runtime": "python"}))
-        (directory / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": CONFIG}))
-        shutil.copy(PROGRAM, directory / "__main__.py")
+        program = {"name": PROJECT, "runtime": "python", "main": str(CHECKOUT)}
+        (directory / "Pulumi.yaml").write_text(yaml.safe_dump(program))
+        config = {**CONFIG, "meshgate:teams": {"file": str(directory / FILE)}}
+        (directory / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump({"config": config}))
         empty = Stack(instance, directory, STACK)
         empty.make()
         yield empty
@@ -72,4 +75,4 @@ def stack(instance: Instance) -> Iterator[Stack]:
 
 def configure(empty: Stack, count: int) -> None:
     """Have so many teams in the stack's configuration from now on."""
-    (empty.directory / "teams.json").write_text(json.dumps(section(count)))
+    (empty.directory / FILE).write_text(json.dumps(section(count)))

@@ -25,6 +25,7 @@ from settings.model import Model, Problem, matching
 from settings.network import NetworkSettings
 from settings.platform import misfits
 from settings.teams import TeamsSettings
+from settings.teams_file import FileError, from_file, is_file
 from settings.verify import VerifySettings
 from settings.workload_identity import WorkloadIdentitySettings
 
@@ -126,6 +127,11 @@ def load(config: Mapping[str, Any]) -> Settings:
     """
     # Pulumi.yaml gives an empty object to what is not there.
     config = {key: value for key, value in config.items() if value != {} or key not in Settings.model_fields}
+    try:
+        config |= {"teams": from_file(config["teams"])} if is_file(config.get("teams")) else {}
+        unread = []
+    except FileError as error:
+        unread = [Problem(key="teams.file", message=str(error))]
     problems: list[Problem] = []
     try:
         settings = Settings.model_validate(config)
@@ -146,6 +152,9 @@ def load(config: Mapping[str, Any]) -> Settings:
         problems.extend(_layering(good, config))
     problems.extend(misfits(good, config))
     problems.extend(_namespaces(good))
+    if unread:
+        # What would be in the file is not missing.
+        problems = unread + [problem for problem in problems if not problem.key.startswith("teams.")]
     if problems:
         raise SettingsError(problems)
     return settings

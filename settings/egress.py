@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from settings.model import Cidr, DnsLabel, Model, Namespace, Problem, Replicas, Resources
+from settings.model import Cidr, DnsLabel, Model, Namespace, Problem, Quantity, Replicas, Resources
+
+
+class GatewayResources(Resources):
+    """What the gateway's container asks for, and the memory that it may take."""
+
+    memory_limit: Quantity = "1Gi"
+    """It grows with the teams: Envoy takes about 9 MiB for a team with 20 hosts."""
 
 
 class EgressSettings(Model):
@@ -12,7 +19,7 @@ class EgressSettings(Model):
 
     namespace: Namespace = "istio-egress"
     replicas: Replicas = Replicas()
-    resources: Resources = Resources()
+    resources: GatewayResources = GatewayResources()
     administrators: tuple[str, ...] = ()
     """RBAC groups that may change what is in the namespace; nobody else but the cluster's administrators may."""
 

@@ -209,7 +209,10 @@ def _values(args: EgressGatewayArgs) -> dict[str, Any]:
         },
         "autoscaling": {"minReplicas": egress.replicas.min, "maxReplicas": egress.replicas.max},
         **({"podDisruptionBudget": {"minAvailable": 1}} if egress.replicas.min > 1 else {}),
-        "resources": {"requests": {"cpu": egress.resources.cpu, "memory": egress.resources.memory}},
+        "resources": {
+            "requests": {"cpu": egress.resources.cpu, "memory": egress.resources.memory},
+            "limits": {"memory": egress.resources.memory_limit},
+        },
         # As Pod Security's level `restricted` asks.
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "nodeSelector": args.node_labels,

@@ -90,10 +90,10 @@ def test_reached_from_inside_only() -> None:
     ("replicas", "budget"), [({"min": 1, "max": 1}, None), ({"min": 2, "max": 4}, {"minAvailable": 1})]
 )
 def test_replicas(replicas: dict[str, int], budget: dict[str, int] | None) -> None:
-    found = values(egress(replicas=replicas, resources={"cpu": "20m", "memory": "64Mi"}))
+    found = values(egress(replicas=replicas, resources={"cpu": "20m", "memory": "64Mi", "memoryLimit": "3Gi"}))
     assert found["autoscaling"] == {"minReplicas": replicas["min"], "maxReplicas": replicas["max"]}
     assert found.get("podDisruptionBudget") == budget
-    assert found["resources"] == {"requests": {"cpu": "20m", "memory": "64Mi"}}
+    assert found["resources"] == {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"memory": "3Gi"}}
 
 
 def test_fits_the_strictest_pod_security() -> None:

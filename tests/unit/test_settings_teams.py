@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from settings import SettingsError, load
 from settings.egress import EgressSettings
@@ -316,3 +318,34 @@ def test_egress(bad: dict[str, Any], key: str, message: str) -> None:
     said = found(stack)
     assert list(said) == [key]
     assert message in said[key]
+
+
+# In a file of their own
+
+
+def test_teams_in_a_file(tmp_path: Path) -> None:
+    """More teams than Pulumi can hand on are as good as in the stack's file."""
+    given = config(team("shop", host("a.example.com", allow="all")))
+    file = tmp_path / "teams.yaml"
+    file.write_text(yaml.safe_dump(given["teams"]))
+    assert load({**given, "teams": {"file": str(file)}}) == load(given)
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "message"),
+    [
+        (None, "teams.file", "cannot be read: No such file or directory; it must be a YAML file with this section"),
+        (b"\xff\xfe\xff", "teams.file", "cannot be read: it is no text; it must be a YAML file with this section"),
+        (b"teams: [", "teams.file", "is no YAML: "),
+        (b"[]", "teams", "is []; it must be a mapping"),
+        (b"{teams: [{name: a, namespaces: [a], hosts: 1}]}", "teams.teams[0].hosts", "is 1; it must be a list"),
+    ],
+)
+def test_what_is_wrong_with_the_file(tmp_path: Path, content: bytes | None, key: str, message: str) -> None:
+    file = tmp_path / "teams.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    # The file hides no other mistake.
+    said = found({**config(team()), "name": "Prod", "teams": {"file": str(file)}})
+    assert said.keys() == {"name", key}
+    assert said[key].startswith(f"'{file}' {message}" if key == "teams.file" else message)
