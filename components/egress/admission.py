@@ -152,7 +152,11 @@ def _policy(
 ) -> None:
     spec: Any = {
         "failurePolicy": "Fail",
+        # With its defaults said: the API server compares it as a whole, and a `pulumi up` after one that was killed
+        # must find it as it is.
         "matchConstraints": {
+            "matchPolicy": "Equivalent",
+            "objectSelector": {},
             "namespaceSelector": {"matchExpressions": [{"key": TEAM_LABEL, "operator": "Exists"}]},
             "resourceRules": [
                 {
@@ -160,6 +164,7 @@ def _policy(
                     "apiVersions": ["v1"],
                     "operations": operations,
                     "resources": resources,
+                    "scope": "*",
                 }
             ],
         },

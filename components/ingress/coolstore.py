@@ -65,7 +65,10 @@ class Coolstore(pulumi.ComponentResource):
                 kubernetes.core.v1.EnvVarArgs(
                     name="KUBERNETES_NAMESPACE",
                     value_from=kubernetes.core.v1.EnvVarSourceArgs(
-                        field_ref=kubernetes.core.v1.ObjectFieldSelectorArgs(field_path="metadata.namespace")
+                        # With its default said, so that a `pulumi up` after one that was killed finds it as it is.
+                        field_ref=kubernetes.core.v1.ObjectFieldSelectorArgs(
+                            api_version="v1", field_path="metadata.namespace"
+                        )
                     ),
                 ),
                 *(kubernetes.core.v1.EnvVarArgs(name=key, value=value) for key, value in (env or {}).items()),

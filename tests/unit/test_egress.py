@@ -299,9 +299,17 @@ def test_policies_are_for_teams_namespaces_and_deny(
     assert policy["metadata"] == {"name": f"team-{name}.meshgate.dev"}
     assert policy["spec"]["failurePolicy"] == "Fail"
     assert policy["spec"]["matchConstraints"] == {
+        "matchPolicy": "Equivalent",
+        "objectSelector": {},
         "namespaceSelector": {"matchExpressions": [{"key": "meshgate.dev/team", "operator": "Exists"}]},
         "resourceRules": [
-            {"apiGroups": [group], "apiVersions": ["v1"], "operations": operations, "resources": resources}
+            {
+                "apiGroups": [group],
+                "apiVersions": ["v1"],
+                "operations": operations,
+                "resources": resources,
+                "scope": "*",
+            }
         ],
     }
     assert program.one(f"prod-egress-admission-{name}-binding").inputs["spec"] == {
