@@ -127,11 +127,12 @@ def load(config: Mapping[str, Any]) -> Settings:
     """
     # Pulumi.yaml gives an empty object to what is not there.
     config = {key: value for key, value in config.items() if value != {} or key not in Settings.model_fields}
-    try:
-        config |= {"teams": from_file(config["teams"])} if is_file(config.get("teams")) else {}
-        unread = []
-    except FileError as error:
-        unread = [Problem(key="teams.file", message=str(error))]
+    unread: list[Problem] = []
+    if is_file(config.get("teams")):
+        try:
+            config["teams"] = from_file(config["teams"])
+        except FileError as error:
+            unread = [Problem(key="teams.file", message=str(error))]
     problems: list[Problem] = []
     try:
         settings = Settings.model_validate(config)
