@@ -103,16 +103,25 @@ class Network(Contract):
     """Self link or id."""
 
     subnets: pulumi.Output[dict[str, str]]
-    """Self link or id of the subnet of the `nodes`, and of those of the `gateway` where it has one of its own."""
+    """In Google Cloud: self link or id of the subnet of the `nodes`, and of those of the `gateway` where it has one of
+    its own. In AWS: ids of the subnets, `public/<zone>` and `private/<zone>`."""
 
     ranges: pulumi.Output[dict[str, str]]
-    """Names of the subnets' secondary ranges: `pods`, `services`, and `gateway_pods` with a subnet of its own."""
+    """In Google Cloud: names of the subnets' secondary ranges: `pods`, `services`, and `gateway_pods` with a subnet of
+    its own."""
 
     cidrs: pulumi.Output[dict[str, str]]
-    """`nodes`, `pods`, `services`, `control_plane`, and `gateway`, `gateway_pods` with a subnet of its own."""
+    """In Google Cloud: `nodes`, `pods`, `services`, `control_plane`, and `gateway`, `gateway_pods` with a subnet of its
+    own. In AWS: `vpc`, `public/<zone>` and `private/<zone>`."""
 
     node_accounts: pulumi.Output[dict[str, str]]
-    """The account of `application` and of `gateway` nodes, by which the firewall knows them."""
+    """In Google Cloud: the account of `application` and of `gateway` nodes, by which the firewall knows them."""
+
+    security_groups: pulumi.Output[dict[str, str]]
+    """In AWS: ids of the groups of `application` nodes, of `gateway` nodes and of the `control_plane`."""
+
+    dns_zones: pulumi.Output[dict[str, str]]
+    """In AWS: ids of the public hosted zones by their domain."""
 
     image_prefixes: pulumi.Output[dict[str, str]]
     """By public registry: what stands in an image's name instead of the registry's host."""
@@ -269,3 +278,31 @@ class Ingress(Contract):
 
     root_certificates: pulumi.Output[dict[str, str]]
     """PEM, by the authority's name in the settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edge(Contract):
+    """The gateways behind network load balancers, and the certificates that their clients have to trust."""
+
+    LAYER = "edge"
+    VERSION = 1
+
+    gateways: pulumi.Output[dict[str, GatewayAddress]]
+    """By the gateway's name in the settings."""
+
+    root_certificates: pulumi.Output[dict[str, str]]
+    """PEM, by the authority's name in the settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class External(Contract):
+    """Where each step of the outbound experiments is, and the proxy that some of them use."""
+
+    LAYER = "external"
+    VERSION = 1
+
+    namespaces: pulumi.Output[dict[str, str]]
+    """By the step's name."""
+
+    proxy: pulumi.Output[str]
+    """Squid as its clients name it, <address>:<port>."""

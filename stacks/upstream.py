@@ -12,6 +12,7 @@ from settings import Layer, Settings
 from stacks import contracts
 
 if TYPE_CHECKING:
+    import pulumi_aws as aws
     import pulumi_gcp as gcp
 
 C = TypeVar("C", bound=contracts.Contract)
@@ -22,6 +23,7 @@ class Upstream:
 
     def __init__(self, settings: Settings) -> None:
         self._name = settings.name
+        self._aws = settings.aws
         self._gcp = settings.gcp
         self._stacks = settings.upstream
         self._built: dict[Layer, contracts.Contract] = {}
@@ -75,6 +77,20 @@ class Upstream:
 
         assert self._gcp is not None
         return pulumi_gcp.Provider(f"{self._name}-gcp", project=self._gcp.project, region=self._gcp.region)
+
+    @cached_property
+    def aws(self) -> aws.Provider:
+        """The one provider for AWS; every resource of the stack there is made with it, and tagged with its name."""
+        # Only stacks in AWS load its SDK.
+        import pulumi_aws
+
+        assert self._aws is not None
+        return pulumi_aws.Provider(
+            f"{self._name}-aws",
+            region=self._aws.region,
+            allowed_account_ids=[self._aws.account_id] if self._aws.account_id else None,
+            default_tags=pulumi_aws.ProviderDefaultTagsArgs(tags={"meshgate.dev/environment": self._name}),
+        )
 
     @cached_property
     def kubernetes(self) -> kubernetes.Provider:
