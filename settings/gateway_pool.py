@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from settings.cluster import PoolName, Taint
+from settings.cluster_eks import EksNodes, NodeGroupName
 from settings.model import Model, Problem, Replicas
 
 DEDICATED = Taint(key="dedicated", value="gateway", effect="NoSchedule")
@@ -27,6 +28,18 @@ class GkeGatewayPool(Model):
 
     def problems(self) -> Iterator[Problem]:
         yield from (problem.below("nodes") for problem in self.nodes.problems())
+        yield from _weak(self.taint)
+
+
+class EksGatewayPool(EksNodes):
+    """A managed node group with a role and a security group of its own: by the latter it has a way to the internet."""
+
+    kind: Literal["eks"]
+    name: NodeGroupName = "gateway"
+    taint: Taint = DEDICATED
+
+    def problems(self) -> Iterator[Problem]:
+        yield from super().problems()
         yield from _weak(self.taint)
 
 
@@ -51,4 +64,4 @@ def _weak(taint: Taint) -> Iterator[Problem]:
         )
 
 
-GatewayPoolSettings = Annotated[GkeGatewayPool | OnpremGatewayPool, Field(discriminator="kind")]
+GatewayPoolSettings = Annotated[GkeGatewayPool | EksGatewayPool | OnpremGatewayPool, Field(discriminator="kind")]
