@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from settings.cluster_eks import EksCluster
 from settings.model import Cidr, DnsLabel, Model, Problem, Replicas, matching
 
 
@@ -149,4 +150,4 @@ class GkeCluster(Model):
         yield from (problem.below("applicationPool.nodes") for problem in self.application_pool.nodes.problems())
 
 
-ClusterSettings = Annotated[OnpremCluster | GkeCluster, Field(discriminator="kind")]
+ClusterSettings = Annotated[OnpremCluster | GkeCluster | EksCluster, Field(discriminator="kind")]
