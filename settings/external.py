@@ -1,0 +1,85 @@
+"""Settings of the scenario `external`: outbound traffic, by itself and through a proxy (source: NLB and Istio)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from settings.cluster import Taint
+from settings.model import Cidr, HostName, Model, Port, Problem, Resources, matching
+
+Step = Literal[
+    "allow-any",
+    "registry-only",
+    "service-entry",
+    "proxy",
+    "client",
+    "client-allow-any",
+    "client-registry-only",
+    "client-http",
+    "client-tcp",
+]
+"""Each in a namespace of its own: three without the proxy, the proxy, its client without a sidecar, and the four steps of
+its client with one."""
+
+STEPS: tuple[Step, ...] = get_args(Step)
+
+
+class OutsideHost(Model):
+    """A web server outside that answers / with 200 on both ports."""
+
+    host: HostName
+    http_port: Port = 80
+    https_port: Port = 443
+
+
+class Nodes(Model):
+    """Where pods run whose traffic may go straight out; anywhere when nothing is said."""
+
+    labels: dict[str, str] = {}
+    """They select the nodes."""
+
+    taints: tuple[Taint, ...] = ()
+    """Of these nodes; the pods tolerate them."""
+
+
+class Squid(Model):
+    """The proxy; it lets the clients' namespaces to the two hosts, on their ports, and nobody to anything else."""
+
+    image: str = "docker.io/ubuntu/squid:6.6-24.04_edge"
+    resources: Resources = Resources(cpu="50m", memory="64Mi")
+
+
+class ExternalSettings(Model):
+    """Namespaces that differ in what their sidecars let out, and a proxy."""
+
+    prefix: Annotated[
+        str,
+        matching(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", "lower-case letters, digits and '-', a letter first, at most 40"),
+    ] = "external"
+    """What the namespaces' names begin with; the step follows, for example external-allow-any."""
+
+    registered: OutsideHost = OutsideHost(host="httpbin.org")
+    """The host that the step `service-entry` has a ServiceEntry for."""
+
+    unregistered: OutsideHost = OutsideHost(host="www.google.com")
+    """A host that no ServiceEntry of the steps names."""
+
+    squid: Squid = Squid()
+    nodes: Nodes = Nodes()
+    dns_addresses: tuple[Cidr, ...] = ()
+    """Where Squid asks names besides kube-system's pods, for example 169.254.20.10/32 (NodeLocal DNSCache)."""
+
+    @property
+    def namespaces(self) -> Mapping[Step, str]:
+        """Each step's namespace."""
+        return {step: f"{self.prefix}-{step}" for step in STEPS}
+
+    def problems(self) -> Iterator[Problem]:
+        if self.registered.host == self.unregistered.host:
+            yield Problem(
+                key="unregistered.host",
+                message=f"is {self.registered.host}, as registered.host; what is shown is how the two differ",
+            )
