@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
-
 from settings.cluster import Taint
 from settings.model import Cidr, HostName, Model, Port, Problem, Resources, matching
 
@@ -21,8 +19,8 @@ Step = Literal[
     "client-http",
     "client-tcp",
 ]
-"""Each in a namespace of its own: three without the proxy, the proxy, its client without a sidecar, and the four steps of
-its client with one."""
+"""Each in a namespace of its own: three without the proxy, the proxy, its client without a sidecar, and the four steps
+of its client with one."""
 
 STEPS: tuple[Step, ...] = get_args(Step)
 
