@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import Annotated, Literal
 
@@ -171,11 +171,11 @@ class IngressSettings(Model):
         for name, certificate in self.certificates.items():
             if isinstance(certificate, IssuedCertificate):
                 where = f"certificates.{name}"
-                yield from self._signed(where, certificate.authority, certificate)
+                yield from signing_problems(where, certificate, self.authorities)
                 if certificate.client_authority is not None:
-                    yield from self._known(f"{where}.clientAuthority", certificate.client_authority)
+                    yield from _known(f"{where}.clientAuthority", certificate.client_authority, self.authorities)
         for name, client in self.clients.items():
-            yield from self._signed(f"clients.{name}", client.authority, client)
+            yield from signing_problems(f"clients.{name}", client, self.authorities)
             if name in self.certificates:
                 yield Problem(
                     key=f"clients.{name}", message="is also a name under certificates; both would be the same Secret"
@@ -187,34 +187,15 @@ class IngressSettings(Model):
         yield from self._node_ports()
         yield from self._addresses()
 
-    def _known(self, key: str, authority: str) -> Iterator[Problem]:
-        if authority not in self.authorities:
-            yield Problem(key=key, message=f"'{authority}' is not under authorities ({_names(self.authorities)})")
-
-    def _signed(self, where: str, authority: str, leaf: IssuedCertificate | ClientCertificate) -> Iterator[Problem]:
-        yield from self._known(f"{where}.authority", authority)
-        if leaf.early_renewal_hours >= leaf.validity_hours:
-            yield Problem(
-                key=f"{where}.earlyRenewalHours",
-                message=f"is {leaf.early_renewal_hours}, not less than validityHours ({leaf.validity_hours}): "
-                "the certificate would be renewed at every `pulumi up`",
-            )
-        signer = self.authorities.get(authority)
-        if signer is not None and leaf.validity_hours > signer.intermediate_validity_hours:
-            yield Problem(
-                key=f"{where}.validityHours",
-                message=f"is {leaf.validity_hours}; its signer lives only {signer.intermediate_validity_hours} hours",
-            )
-
     def _credential(self, where: str, host: Host) -> Iterator[Problem]:
         certificate = self.certificates.get(host.tls.credential)
         if certificate is None:
             yield Problem(
                 key=f"{where}.credential",
-                message=f"'{host.tls.credential}' is not under certificates ({_names(self.certificates)})",
+                message=f"'{host.tls.credential}' is not under certificates ({names(self.certificates)})",
             )
             return
-        if not any(_covers(name, host.host) for name in certificate.hosts):
+        if not any(covers(name, host.host) for name in certificate.hosts):
             yield Problem(
                 key=f"{where}.credential",
                 message=f"'{host.tls.credential}' is not for {host.host} but for {', '.join(certificate.hosts)}",
@@ -253,9 +234,35 @@ class IngressSettings(Model):
             taken.setdefault(address, where)
 
 
-def _covers(name: str, host: str) -> bool:
+def signing_problems(
+    where: str, leaf: IssuedCertificate | ClientCertificate, authorities: Mapping[str, CaLifetimes]
+) -> Iterator[Problem]:
+    """What is wrong with a certificate's signer and lifetime; `where` is the certificate's key."""
+    yield from _known(f"{where}.authority", leaf.authority, authorities)
+    if leaf.early_renewal_hours >= leaf.validity_hours:
+        yield Problem(
+            key=f"{where}.earlyRenewalHours",
+            message=f"is {leaf.early_renewal_hours}, not less than validityHours ({leaf.validity_hours}): "
+            "the certificate would be renewed at every `pulumi up`",
+        )
+    signer = authorities.get(leaf.authority)
+    if signer is not None and leaf.validity_hours > signer.intermediate_validity_hours:
+        yield Problem(
+            key=f"{where}.validityHours",
+            message=f"is {leaf.validity_hours}; its signer lives only {signer.intermediate_validity_hours} hours",
+        )
+
+
+def _known(key: str, authority: str, authorities: Mapping[str, CaLifetimes]) -> Iterator[Problem]:
+    if authority not in authorities:
+        yield Problem(key=key, message=f"'{authority}' is not under authorities ({names(authorities)})")
+
+
+def covers(name: str, host: str) -> bool:
+    """Whether a certificate's name, which may be a wildcard, is one for `host`."""
     return name == host or (name.startswith("*.") and name[2:] == host.partition(".")[2])
 
 
-def _names(entries: dict[str, object] | dict[str, CaLifetimes] | dict[str, Certificate]) -> str:
+def names(entries: Mapping[str, object]) -> str:
+    """The keys of a section, for a message about one that is not there."""
     return ", ".join(sorted(entries)) or "none there"
