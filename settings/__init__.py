@@ -14,9 +14,12 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from settings.authority import AuthoritySettings
+from settings.aws import AwsSettings
 from settings.cluster import ClusterSettings
+from settings.edge import EdgeSettings, hosted_zones
 from settings.egress import EgressSettings
 from settings.errors import SettingsError, from_validation
+from settings.external import ExternalSettings
 from settings.gateway_pool import GatewayPoolSettings
 from settings.gcp import GcpSettings
 from settings.ingress import IngressSettings
@@ -29,7 +32,7 @@ from settings.teams_file import FileError, from_file, is_file
 from settings.verify import VerifySettings
 from settings.workload_identity import WorkloadIdentitySettings
 
-__all__ = ["REQUIRES", "Layer", "Problem", "Settings", "SettingsError", "load", "stack_config"]
+__all__ = ["Layer", "Problem", "Settings", "SettingsError", "load", "requires", "stack_config"]
 
 Layer = Literal[
     "network",
@@ -41,15 +44,20 @@ Layer = Literal[
     "teams",
     "workload_identity",
     "ingress",
+    "edge",
+    "external",
 ]
 """The layers in the order in which they are built."""
 
-REQUIRES: Mapping[tuple[Layer, str], tuple[Layer, ...]] = {
+_REQUIRES: Mapping[tuple[Layer, str], tuple[Layer, ...]] = {
     ("network", "gke"): (),
+    ("network", "eks"): (),
     ("cluster", "onprem"): (),
     ("cluster", "gke"): ("network",),
+    ("cluster", "eks"): ("network",),
     ("gateway_pool", "onprem"): ("cluster",),
     ("gateway_pool", "gke"): ("network", "cluster"),
+    ("gateway_pool", "eks"): ("network", "cluster"),
     ("authority", "self-signed"): ("cluster",),
     ("mesh", ""): ("cluster", "authority"),
     ("mesh", "istiod"): ("cluster", "authority"),
@@ -59,8 +67,17 @@ REQUIRES: Mapping[tuple[Layer, str], tuple[Layer, ...]] = {
     ("workload_identity", "gke"): ("cluster", "teams"),
     ("workload_identity", "existing"): ("cluster", "teams"),
     ("ingress", ""): ("cluster", "mesh"),
+    ("edge", "nlb"): ("cluster", "mesh"),
+    ("external", ""): ("cluster", "mesh"),
 }
-"""The layers whose contracts a layer reads, by the layer and its kind."""
+
+
+def requires(layer: Layer, section: Any) -> tuple[Layer, ...] | None:
+    """The layers whose contracts a layer reads, by its section as it was given; None where its kind is unknown."""
+    needed = _REQUIRES.get((layer, _kind(section)))
+    if needed is not None and layer == "edge" and hosted_zones(section):
+        return ("network", *needed)
+    return needed
 
 
 class Settings(Model):
@@ -85,6 +102,7 @@ class Settings(Model):
     """Whether what must not be lost is protected from deletion: the network and its zones, the cluster, buckets, and
     the CA's keys and certificates."""
 
+    aws: AwsSettings | None = None
     gcp: GcpSettings | None = None
     istio: IstioSettings = IstioSettings()
     network: NetworkSettings | None = None
@@ -96,6 +114,8 @@ class Settings(Model):
     teams: TeamsSettings | None = None
     workload_identity: WorkloadIdentitySettings | None = None
     ingress: IngressSettings | None = None
+    edge: EdgeSettings | None = None
+    external: ExternalSettings | None = None
     verify: VerifySettings = VerifySettings()
 
 
@@ -163,7 +183,9 @@ def load(config: Mapping[str, Any]) -> Settings:
 
 def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:
     made: list[tuple[str, str]] = []
-    mesh, egress, teams, ingress = (good.get(layer) for layer in ("mesh", "egress", "teams", "ingress"))
+    mesh, egress, teams, ingress, edge, external = (
+        good.get(layer) for layer in ("mesh", "egress", "teams", "ingress", "edge", "external")
+    )
     if authority := good.get("authority"):
         made.append(("authority.namespace", authority.namespace))
     if isinstance(mesh, ManagedMesh):
@@ -176,6 +198,12 @@ def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:
         made.append(("ingress.namespace", ingress.namespace))
     if ingress and ingress.coolstore:
         made.append(("ingress.coolstore.namespace", ingress.coolstore.namespace))
+    if edge:
+        made.append(("edge.namespace", edge.namespace))
+    if edge and edge.demo:
+        made.append(("edge.demo.namespace", edge.demo.namespace))
+    if external:
+        made.extend(("external.prefix", namespace) for namespace in external.namespaces.values())
     taken: dict[str, str] = {}
     for key, namespace in made:
         # Two namespaces of one key are the teams' own matter: they say it themselves.
@@ -202,10 +230,8 @@ def _layering(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Pr
             yield Problem(key="layers", message=f"'{layer}' is there twice")
         if layer not in config:
             yield Problem(key=layer, message=f"is missing; layers has '{layer}', which is configured here")
-    requires = {layer: REQUIRES.get((layer, _kind(config.get(layer)))) for layer in layers}
-    needed = {
-        upper: layer for layer, below in requires.items() if below is not None for upper in below if upper not in layers
-    }
+    below = {layer: requires(layer, config.get(layer)) for layer in layers}
+    needed = {upper: layer for layer, uppers in below.items() for upper in uppers or () if upper not in layers}
     for upper, layer in needed.items():
         if upper not in upstream:
             yield Problem(
@@ -216,7 +242,7 @@ def _layering(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Pr
     for upper in upstream:
         if upper in layers:
             yield Problem(key=f"upstream.{upper}", message="names a stack, but layers has it too; take it out")
-        elif upper not in needed and None not in requires.values():
+        elif upper not in needed and None not in below.values():
             yield Problem(key=f"upstream.{upper}", message="names a stack, but no layer here needs it; take it out")
     for layer in get_args(Layer):
         if layer in config and layer not in layers:

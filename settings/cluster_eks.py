@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from settings.addresses import PRIVATE
 from settings.model import Cidr, DnsLabel, Model, Problem, Replicas, matching
-from settings.network import PRIVATE
 
 POLICY_OF = "3.5"
 """Minor version of the AWS Load Balancer Controller whose calls the IAM policy here is made for."""

@@ -15,7 +15,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field
 
+from settings.addresses import DOCKER, PRIVATE
 from settings.model import Cidr, HostName, Model, Problem, matching
+from settings.network_eks import EksNetwork
 
 NodeRole = Literal["application", "gateway"]
 """What a node is for. Each role has an account of its own, by which firewall rules tell nodes apart."""
@@ -30,10 +32,6 @@ HEALTH_CHECKERS = tuple(map(IPv4Network, ("130.211.0.0/22", "35.191.0.0/16", "20
 """Where Google Cloud's health checks come from."""
 
 METADATA_SERVER = IPv4Network("169.254.169.254/32")
-
-PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
-DOCKER = IPv4Network("172.17.0.0/16")
-"""The bridge on GKE's own machines; a control plane there could not be reached."""
 
 NODE_PODS_PREFIX = 24
 """GKE gives each node a /24 of the pods' range, for its default of 110 pods."""
@@ -280,4 +278,4 @@ class GkeNetwork(Model):
                     yield Problem(key=key, message=f"'{value}' is there {times} times; name each once")
 
 
-NetworkSettings = GkeNetwork
+NetworkSettings = Annotated[GkeNetwork | EksNetwork, Field(discriminator="kind")]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from settings import platform_eks as eks
 from settings.cluster import GkeCluster, OnpremCluster
+from settings.cluster_eks import EksCluster
+from settings.edge import NlbEdge, hosted_zones
 from settings.gateway_pool import GkeGatewayPool, OnpremGatewayPool
 from settings.mesh import IstiodMesh, ManagedMesh
 from settings.model import Problem
@@ -19,12 +22,10 @@ def misfits(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Prob
 
     `good` has those sections, `config` all that were given. What is in another stack is not compared.
     """
-    if "gcp" not in config:
-        for layer, section in good.items():
-            if getattr(section, "kind", None) in ("gke", "managed"):
-                yield Problem(key="gcp", message=f"is missing; {layer} is in Google Cloud: give its project and region")
-                break
+    yield from _clouds(good, config)
     cluster = good.get("cluster")
+    if cluster is not None:
+        yield from _kinds(cluster, good)
     if isinstance(cluster, GkeCluster):
         yield from _gke(cluster, good)
     if isinstance(cluster, OnpremCluster):
@@ -38,6 +39,46 @@ def misfits(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Prob
             key="network.firewall.inClusterIstiod",
             message="is false, but istiod is in the cluster: the API server could not reach its webhooks (15017)",
         )
+    yield from eks.misfits(good)
+
+
+def _clouds(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
+    kinds = {layer: getattr(section, "kind", None) for layer, section in good.items()}
+    google = next((layer for layer, kind in kinds.items() if kind in ("gke", "managed")), None)
+    if google and "gcp" not in config:
+        yield Problem(key="gcp", message=f"is missing; {google} is in Google Cloud: give its project and region")
+    amazon = next((layer for layer, kind in kinds.items() if kind == "eks"), None)
+    if amazon is None and hosted_zones(config.get("edge")):
+        amazon = "edge"
+    if amazon and "aws" not in config:
+        yield Problem(key="aws", message=f"is missing; {amazon} is in AWS: give its region")
+
+
+def _kinds(cluster: OnpremCluster | GkeCluster | EksCluster, good: Mapping[str, Any]) -> Iterator[Problem]:
+    """Layers that are of the cluster's kind, or of none."""
+    network, pool = good.get("network"), good.get("gateway_pool")
+    if network is not None and cluster.kind != "onprem" and network.kind != cluster.kind:
+        yield Problem(
+            key="network.kind",
+            message=f"is {network.kind}, but the cluster is of the kind {cluster.kind}; use {cluster.kind}",
+        )
+    if pool is not None and pool.kind != cluster.kind:
+        yield Problem(
+            key="gateway_pool.kind",
+            message=f"is {pool.kind}, but the cluster is of the kind {cluster.kind}; use {cluster.kind}",
+        )
+    if cluster.kind != "gke" and isinstance(good.get("workload_identity"), GkeWorkloadIdentity):
+        yield Problem(
+            key="workload_identity.kind",
+            message=f"is gke, but the cluster is of the kind {cluster.kind}; use existing",
+        )
+    if cluster.kind != "gke" and isinstance(good.get("mesh"), ManagedMesh):
+        yield Problem(key="mesh.kind", message="is managed, which only a cluster of the kind gke has; use istiod")
+    if cluster.kind == "gke" and isinstance(good.get("edge"), NlbEdge):
+        yield Problem(
+            key="edge.kind",
+            message="is nlb, a load balancer of AWS, but the cluster is of the kind gke; use the layer ingress",
+        )
 
 
 def _gke(cluster: GkeCluster, good: Mapping[str, Any]) -> Iterator[Problem]:
@@ -47,8 +88,6 @@ def _gke(cluster: GkeCluster, good: Mapping[str, Any]) -> Iterator[Problem]:
             key="cluster.location",
             message=f"is '{cluster.location}', outside gcp.region ({gcp.region}), where its network is",
         )
-    if isinstance(pool, OnpremGatewayPool):
-        yield Problem(key="gateway_pool.kind", message="is onprem, but the cluster is of the kind gke; use gke")
     if isinstance(pool, GkeGatewayPool) and pool.name == cluster.application_pool.name:
         yield Problem(
             key="gateway_pool.name", message=f"'{pool.name}' is cluster.applicationPool too; names must differ"
@@ -57,8 +96,6 @@ def _gke(cluster: GkeCluster, good: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _onprem(cluster: OnpremCluster, good: Mapping[str, Any]) -> Iterator[Problem]:
     pool = good.get("gateway_pool")
-    if isinstance(pool, GkeGatewayPool):
-        yield Problem(key="gateway_pool.kind", message="is gke, but the cluster is of the kind onprem; use onprem")
     if isinstance(pool, OnpremGatewayPool):
         # The cluster's preflight compares nodePools with the nodes: by it the gateway pool's nodes are checked, too.
         same = [nodes for nodes in cluster.node_pools if nodes.labels == pool.labels]
@@ -75,12 +112,6 @@ def _onprem(cluster: OnpremCluster, good: Mapping[str, Any]) -> Iterator[Problem
                     message=f"is {pool.taint}, which cluster.nodePools does not have for '{nodes.name}'; "
                     "its nodes need it, for nothing else to run there",
                 )
-    if isinstance(good.get("workload_identity"), GkeWorkloadIdentity):
-        yield Problem(
-            key="workload_identity.kind", message="is gke, but the cluster is of the kind onprem; use existing"
-        )
-    if isinstance(good.get("mesh"), ManagedMesh):
-        yield Problem(key="mesh.kind", message="is managed, which only a cluster of the kind gke has; use istiod")
 
 
 def _managed_mesh(mesh: ManagedMesh, good: Mapping[str, Any]) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ import yaml
 from lab import cluster, sim
 from lab import pulumi as runner
 from lab.instance import Instance
-from settings import REQUIRES, Layer
+from settings import Layer, requires
 
 CHECKOUT = Path(__file__).parents[1]
 UP = ("up", "--yes", "--skip-preview")
@@ -129,7 +129,7 @@ def split(environment: str) -> dict[str, dict[str, Any]]:
     result = {}
     for stack, layers in parts.items():
         sections = {layer: config[f"meshgate:{layer}"] for layer in layers}
-        needed = {need for layer in layers for need in REQUIRES[layer, sections[layer].get("kind", "")]}
+        needed = {need for layer in layers for need in requires(layer, sections[layer]) or ()}
         result[stack] = shared | {
             "meshgate:layers": list(layers),
             "meshgate:upstream": {

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
-from settings import REQUIRES, Layer
+from settings import Layer, requires
 from tests.unit.program import Program, run
 
 CHECKOUT = Path(__file__).parents[2]
@@ -107,8 +107,7 @@ def part(config: Mapping[str, Any], layers: Sequence[Layer], stack: str | Mappin
 
     What they need besides is in `stack`, or in the one that it names for the layer.
     """
-    kinds = {layer: config[layer].get("kind", "") for layer in layers}
-    needed = [below for layer, kind in kinds.items() for below in REQUIRES[layer, kind] if below not in layers]
+    needed = [below for layer in layers for below in requires(layer, config[layer]) or () if below not in layers]
     return {
         **{key: value for key, value in config.items() if key not in get_args(Layer)},
         "layers": list(layers),
