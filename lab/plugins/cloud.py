@@ -11,7 +11,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast, get_args, get_origin
@@ -62,8 +62,11 @@ Properties = dict[str, Plain]
 class Kind:
     """What the SDK does not say of a resource type. Paths are as on the wire, `a.b[].c` for every element of a list."""
 
-    id: str = ""
-    """The id, with `{property}` and `{random}`; no two resources of a type share one."""
+    id: str | Callable[[Mapping[str, Any]], str] = ""
+    """The id, with `{property}` and `{random}`, or a function of the properties; no two resources of a type share one."""
+
+    unique: str = ""
+    """What else no two resources of the type share, with `{property}`; what is left out counts as empty."""
 
     replaced_by: tuple[str, ...] = ()
     """The properties whose change replaces the resource, beside the cloud's `places`; `*` for all."""
@@ -80,11 +83,21 @@ class Kind:
     computed: Mapping[str, Plain | Callable[[Mapping[str, Any]], Plain]] = field(default_factory=dict)
     """Outputs that the cloud decides: a text with `{property}` and `{id}`, or a function of all those."""
 
+    renewed: tuple[str, ...] = ()
+    """Those of `computed` that every update changes; their functions see the value before."""
+
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """The cloud's words for this type, where it has its own; with the properties besides (see `Cloud.errors`)."""
+
     rule: Callable[[World, Record, str], None] = lambda world, record, operation: None
     """Raises PluginError where the cloud refuses to create, update or delete."""
 
     shared: bool = False
     """Making it a second time is no error, it is the same thing then."""
+
+
+_LABELS = ("effectiveLabels", "pulumiLabels", "tagsAll")
+"""Outputs that repeat a resource's labels, with those of its provider."""
 
 
 class Cloud(Plugin):
@@ -118,6 +131,18 @@ class Cloud(Plugin):
         """The id of a resource whose type has no entry in `kinds`."""
         raise NotImplementedError
 
+    def invalid(self, type_: str, inputs: Properties) -> Iterable[Problem]:
+        """What the real plugin finds wrong with inputs before it asks the cloud. Values may be `UNKNOWN`."""
+        return ()
+
+    def always_there(self, type_: str, text: str) -> bool:
+        """Whether a reference means what the cloud itself provides, which is no resource of anybody."""
+        return False
+
+    def refers(self, text: str) -> bool:
+        """Whether a text, in a resource whose type has no entry in `kinds`, looks like a reference."""
+        return "/" in text
+
     def switched_on(self, world: World, record: Record) -> None:
         """Raises PluginError when the cloud's service for this resource is off."""
 
@@ -128,9 +153,8 @@ class Cloud(Plugin):
     def plausible(self, type_: str, name: str, expected: Any, values: Mapping[str, Any]) -> Plain:
         """A value that an output of this name and type could have; `values` are what is known, the id too."""
         if isinstance(origin := get_origin(expected), type):
-            labelled = name in ("effectiveLabels", "pulumiLabels", "tagsAll")
             if issubclass(origin, Mapping):
-                return dict(values.get("labels") or values.get("tags") or {}) if labelled else {}
+                return dict(values.get("labels") or values.get("tags") or {}) if name in _LABELS else {}
             return []
         if expected is bool:
             return False
@@ -182,16 +206,15 @@ class Cloud(Plugin):
             if replace := _covered(re.sub(r"\[\d+\]", "[]", path), (*self.places, *self.autonamed, *kind.replaced_by)):
                 replaces.append(path)
             changes[path] = PropertyDiff(change(before, after, replace=replace), input_diff=True)
-        same_id = (
-            bool(replaces) and not contains_unknown(new) and self._id(token(request.type), new) == request.resource_id
-        )
+        type_ = token(request.type)
+        same = bool(replaces) and not contains_unknown(new) and self._same(type_, request.resource_id, old, new)
         return DiffResponse(
             changes=bool(changes),
             replaces=replaces,
             diffs=list(dict.fromkeys(re.split(r"[.\[]", path)[0] for path in changes)),
             detailed_diff=changes,
             # The new one cannot be made beside the old one when both have the same name.
-            delete_before_replace=same_id,
+            delete_before_replace=same,
         )
 
     async def create(self, request: CreateRequest) -> CreateResponse:
@@ -206,7 +229,7 @@ class Cloud(Plugin):
             failure = world.ordered("create", type_, request.name)
             if failure in ("quota", "permission"):
                 raise self._error(failure, record)
-            if record.key in world.records and not self.kind(type_).shared:
+            if not self.kind(type_).shared and self._taken(world, record):
                 raise self._error("exists", record)
             self._find_all(world, record)
             self.kind(type_).rule(world, record, "create")
@@ -223,9 +246,10 @@ class Cloud(Plugin):
         self.guard()
         type_, inputs = token(request.type), plain_map(request.news)
         outputs = self._outputs(type_, inputs, request.resource_id, plain_map(request.olds))
-        properties = self._wired(request.news, outputs)
         if request.preview:
-            return UpdateResponse(properties=properties)
+            for path in self.kind(type_).renewed:
+                outputs[path] = UNKNOWN
+            return UpdateResponse(properties=self._wired(request.news, outputs))
         record = Record(type_, request.resource_id, inputs, outputs)
         with self._store().open() as world:
             failure = world.ordered("update", type_, request.name)
@@ -237,6 +261,7 @@ class Cloud(Plugin):
             self.kind(type_).rule(world, record, "update")
             record.finished = failure is None
             world.records[record.key] = record
+        properties = self._wired(request.news, record.outputs)
         if failure:
             raise Unfinished(str(self._error("timeout", record)), record.id, properties)
         return UpdateResponse(properties=properties)
@@ -265,12 +290,12 @@ class Cloud(Plugin):
             failure = world.ordered("delete", type_, request.name)
             if failure in ("quota", "permission"):
                 raise self._error(failure, record)
-            for other in world.records.values():
-                if other is not record and any(self._is(record, *named) for named in self._named(other, held=True)):
+            for other in self._holders(world, record):
+                if other.part_of != record.key:
                     raise self._error("in_use", record, other.id)
             self.kind(type_).rule(world, record, "delete")
             if failure != "timeout":
-                world.records.pop(record.key, None)
+                self._remove(world, record)
         if failure:
             raise self._error("timeout", record)
 
@@ -312,12 +337,41 @@ class Cloud(Plugin):
         problems = list(sdk.problems(type_, inputs))
         values, template = self._values(type_, inputs), self.kind(type_).id
         for name in self.places:
-            if f"{{{name}}}" in template and name not in values:
+            if isinstance(template, str) and f"{{{name}}}" in template and name not in values:
                 problems.append((name, f"is required: set it here or on the provider of {self.package}"))
-        return problems
+        return problems or list(self.invalid(type_, inputs))
 
     def _places(self) -> Properties:
         return {name: self.settings[name] for name in self.places if name in self.settings}
+
+    def _taken(self, world: World, record: Record) -> bool:
+        """Whether another resource has what no two may share."""
+        unique = self._unique(record.type, record.inputs)
+        return record.key in world.records or any(
+            unique and self._unique(other.type, other.inputs) == unique for other in world.of(record.type)
+        )
+
+    def _unique(self, type_: str, inputs: Properties) -> str:
+        return self.kind(type_).unique.format_map(_Blank(self._values(type_, inputs)))
+
+    def _same(self, type_: str, resource_id: str, old: Properties, new: Properties) -> bool:
+        """Whether a resource's successor would be taken for itself."""
+        unique = self._unique(type_, new)
+        return self._id(type_, new) == resource_id or bool(unique and unique == self._unique(type_, old))
+
+    def _holders(self, world: World, record: Record) -> Iterator[Record]:
+        """What keeps a resource in use."""
+        for other in world.records.values():
+            if other is not record and any(self._is(record, *named) for named in self._named(other, held=True)):
+                yield other
+
+    def _remove(self, world: World, record: Record) -> None:
+        """Takes a resource away, with what it brought along; what of that is in use by now stays, as nobody's."""
+        world.records.pop(record.key, None)
+        for part in [other for other in world.records.values() if other.part_of == record.key]:
+            part.part_of = ""
+            if not any(self._holders(world, part)):
+                self._remove(world, part)
 
     def _values(self, type_: str, inputs: Mapping[str, Plain]) -> dict[str, Any]:
         """The inputs, with the provider's places and the defaults where they give none."""
@@ -331,7 +385,8 @@ class Cloud(Plugin):
             return self.default_id(type_, values)
         # Whatever way another resource is named by, in an id it is its name.
         ends = {name: str(values[name]).rsplit("/", 1)[-1] for name in (*kind.holds, *kind.names) if name in values}
-        return kind.id.format_map(values | ends | {"random": secrets.token_hex(8)})
+        given = values | ends | {"random": secrets.token_hex(8)}
+        return kind.id(given) if callable(kind.id) else kind.id.format_map(given)
 
     def _named(self, record: Record, *, held: bool) -> Iterator[tuple[str, str, str, Record]]:
         """What a record refers to: (property, type, text, the record itself); only what it keeps in use, if `held`."""
@@ -342,7 +397,7 @@ class Cloud(Plugin):
                     yield where, type_, value, record
         if record.type not in self.kinds:
             for where, value in _leaves(record.inputs):
-                if isinstance(value, str) and "/" in value:
+                if isinstance(value, str) and self.refers(value):
                     yield where, "", value, record
 
     def _is(self, record: Record, where: str, type_: str, text: str, by: Record) -> bool:
@@ -370,7 +425,7 @@ class Cloud(Plugin):
     def _find_all(self, world: World, record: Record) -> None:
         """Raises PluginError unless everything exists that a record refers to."""
         for where, type_, text, by in self._named(record, held=False):
-            if not type_:
+            if not type_ or self.always_there(type_, text):
                 continue
             found = next((other for other in world.of(type_) if self._is(other, where, type_, text, by)), None)
             if found is None:
@@ -379,7 +434,9 @@ class Cloud(Plugin):
                 raise self._error("not_ready", found)
 
     def _error(self, code: str, record: Record, other: str = "") -> PluginError:
-        return PluginError(self.errors[code].format(type=record.type.rsplit(":", 1)[1], id=record.id, other=other))
+        words = self.kind(record.type).errors.get(code) or self.errors[code]
+        known = {"type": record.type.rsplit(":", 1)[1], "id": record.id, "other": other}
+        return PluginError(words.format_map(_Blank(record.inputs | known)))
 
     # --- outputs ---
 
@@ -387,7 +444,7 @@ class Cloud(Plugin):
         self, type_: str, inputs: Properties, resource_id: str | None, old: Properties | None = None
     ) -> Properties:
         """A resource's outputs; what only the cloud can know is `UNKNOWN` as long as there is no id."""
-        kind = self.kind(type_)
+        kind, unknown = self.kind(type_), contains_unknown(inputs)
         values = {**kind.defaults, **self._values(type_, inputs), "id": resource_id or UNKNOWN}
         cls, outputs = sdk.resource(type_), cast(Properties, {})
 
@@ -402,7 +459,7 @@ class Cloud(Plugin):
             if (decided := kind.computed.get(path)) is not None:
                 given = values | outputs
                 if callable(decided):
-                    return decided(given)
+                    return decided(given | {path: (old or {}).get(path)} if path in kind.renewed else given)
                 return decided.format_map(given) if isinstance(decided, str) else decided
             return self.plausible(type_, name, expected, values)
 
@@ -417,7 +474,12 @@ class Cloud(Plugin):
                 return [filled(f"{path}[]", item[0], element, None) for element in given]
             if given is not None:
                 return given
-            return made(path, expected) if before is None else before
+            return made(path, expected) if before is None or (follows(path) and not unknown) else before
+
+        def follows(path: str) -> bool:
+            """Whether an output changes with the inputs."""
+            decided = kind.computed.get(path)
+            return path in _LABELS or callable(decided) or (isinstance(decided, str) and "{" in decided)
 
         def object_(
             types: Mapping[str, Any], must: Any, given: Properties, before: Properties, prefix: str
@@ -446,6 +508,13 @@ class Cloud(Plugin):
             for name, value in values.items()
             if value is not None
         }
+
+
+class _Blank(dict[str, Any]):
+    """Values of which a text may name some that are not there."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
 
 
 def values_at(data: Plain, path: str, prefix: str = "") -> Iterator[tuple[str, Plain]]:

@@ -35,6 +35,9 @@ class Record:
     finished: bool = True
     """False after an order that timed out half-way: the next update or refresh finds it finished."""
 
+    part_of: str = ""
+    """The key of the resource that brought it along and takes it away again, as a VPC its default security group."""
+
     @property
     def key(self) -> str:
         """What no other resource has."""
