@@ -18,6 +18,7 @@ def misfits(good: Mapping[str, Any]) -> Iterator[Problem]:
     network, cluster, pool, edge = (good.get(layer) for layer in ("network", "cluster", "gateway_pool", "edge"))
     if isinstance(network, EksNetwork):
         yield from _zones(network, good)
+        yield from _credentials(network, good)
         if isinstance(cluster, EksCluster):
             yield from _node_zones("cluster.applicationNodes.zones", cluster.application_nodes.zones, network)
             if cluster.service_cidr.overlaps(network.cidr):
@@ -42,6 +43,17 @@ def _zones(network: EksNetwork, good: Mapping[str, Any]) -> Iterator[Problem]:
                 key=f"network.zones[{index}].name",
                 message=f"'{zone.name}' is no zone of aws.region ({aws.region}); its zones are {aws.region}a, "
                 f"{aws.region}b and so on",
+            )
+
+
+def _credentials(network: EksNetwork, good: Mapping[str, Any]) -> Iterator[Problem]:
+    aws = good.get("aws")
+    for index, registry in enumerate(network.registries):
+        region = registry.credential_arn.split(":")[3] if registry.credential_arn else None
+        if aws and region and region != aws.region:
+            yield Problem(
+                key=f"network.registries[{index}].credentialArn",
+                message=f"is in {region}; ECR reads secrets of its own region alone (aws.region: {aws.region})",
             )
 
 

@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from components.network.firewall import FirewallRule, Traffic, in_order, platform_rules, rules
+from settings.addresses import PRIVATE
 from settings.errors import SettingsError, from_validation
-from settings.network import GOOGLE_APIS, HEALTH_CHECKERS, METADATA_SERVER, PRIVATE, GkeNetwork, NetworkSettings
+from settings.network import GOOGLE_APIS, HEALTH_CHECKERS, METADATA_SERVER, GkeNetwork, NetworkSettings
+from settings.network_eks import EksNetwork
 from verify.errors import VerifyError
 
 Protocol = Literal["tcp", "udp", "icmp", "sctp", "esp", "ah"]
@@ -237,11 +239,16 @@ def read_network(stack: str, directory: Path) -> GkeNetwork:
     except yaml.YAMLError as error:
         raise VerifyError(f"{path.name} is no YAML: {error}") from None
     try:
-        settings = TypeAdapter[GkeNetwork](NetworkSettings).validate_python(section)
+        settings = TypeAdapter[GkeNetwork | EksNetwork](NetworkSettings).validate_python(section)
     except ValidationError as error:
         raise SettingsError([it.below("network") for it in from_validation(error, section)]) from None
     if problems := [problem.below("network") for problem in settings.problems()]:
         raise SettingsError(problems)
+    if not isinstance(settings, GkeNetwork):
+        raise VerifyError(
+            f"{path.name} has a network of the kind {settings.kind}, whose nodes have security groups and no firewall; "
+            "name a stack with a network of the kind gke"
+        )
     return settings
 
 
