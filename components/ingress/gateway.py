@@ -10,19 +10,19 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.mesh.charts import release
+from components.mesh.gateway_chart import (
+    PROXY_CONFIG,
+    STATUS_PORT,
+    gateway_values,
+    load_balancer_address,
+    service_port,
+)
 from settings.ingress import Host, LoadBalancerService, NodePortService
 from settings.ingress import IngressGateway as IngressGatewaySettings
 from settings.mesh import IstioSettings
 
 HTTP_PORT = 80
 HTTPS_PORT = 443
-STATUS_PORT = 15021
-
-PROXY_CONFIG = (
-    '{"proxyStatsMatcher": {"inclusionRegexps": '
-    '["listener\\\\..*\\\\.(ssl\\\\.(fail_verify.*|handshake|no_certificate)|no_filter_chain_match)"]}}'
-)
-"""Counters of handshakes that were refused; Istio leaves them out, but they tell where a client was turned away."""
 
 
 @dataclass(kw_only=True)
@@ -65,7 +65,14 @@ class IngressGateway(pulumi.ComponentResource):
             "gateway",
             name=args.gateway_name,
             namespace=args.namespace,
-            values=_values(args),
+            values=gateway_values(
+                args.gateway_name,
+                revision_tag=args.revision_tag,
+                proxy_config=PROXY_CONFIG,
+                service=_service(args.gateway.service),
+                replicas=args.gateway.replicas,
+                resources=args.gateway.resources,
+            ),
             opts=child,
         )
         kubernetes.apiextensions.CustomResource(
@@ -106,31 +113,18 @@ class IngressGateway(pulumi.ComponentResource):
         if isinstance(args.gateway.service, NodePortService):
             self.address = pulumi.Output.from_input(str(args.gateway.service.addresses[0]))
         else:
-            self.address = service.status.apply(_load_balancer_address)
+            self.address = service.status.apply(load_balancer_address)
         exposed = "node_port" if isinstance(args.gateway.service, NodePortService) else "port"
         self.http_port = service.spec.apply(lambda spec: _port(spec, "http2", exposed))
         self.https_port = service.spec.apply(lambda spec: _port(spec, "https", exposed))
         self.register_outputs({"address": self.address, "httpPort": self.http_port, "httpsPort": self.https_port})
 
 
-def _values(args: IngressGatewayArgs) -> dict[str, Any]:
-    gateway = args.gateway
-    return {
-        "revision": args.revision_tag,
-        "podAnnotations": {"proxy.istio.io/config": PROXY_CONFIG},
-        "labels": {"app": args.gateway_name, "istio": args.gateway_name},
-        "service": _service(gateway.service),
-        "autoscaling": {"minReplicas": gateway.replicas.min, "maxReplicas": gateway.replicas.max},
-        **({"podDisruptionBudget": {"minAvailable": 1}} if gateway.replicas.min > 1 else {}),
-        "resources": {"requests": {"cpu": gateway.resources.cpu, "memory": gateway.resources.memory}},
-    }
-
-
 def _service(service: LoadBalancerService | NodePortService) -> dict[str, Any]:
     ports = [
-        {"name": "status-port", "port": STATUS_PORT, "targetPort": STATUS_PORT, "protocol": "TCP"},
-        {"name": "http2", "port": HTTP_PORT, "targetPort": HTTP_PORT, "protocol": "TCP"},
-        {"name": "https", "port": HTTPS_PORT, "targetPort": HTTPS_PORT, "protocol": "TCP"},
+        service_port("status-port", STATUS_PORT, STATUS_PORT),
+        service_port("http2", HTTP_PORT, HTTP_PORT),
+        service_port("https", HTTPS_PORT, HTTPS_PORT),
     ]
     values: dict[str, Any] = {"type": service.type, "externalTrafficPolicy": service.external_traffic_policy}
     if isinstance(service, NodePortService):
@@ -165,11 +159,6 @@ def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[d
 
 def _destination(host: Host) -> dict[str, Any]:
     return {"host": host.backend.service, "port": {"number": host.backend.port}}
-
-
-def _load_balancer_address(status: Any) -> str:
-    ingress = status.load_balancer.ingress[0]
-    return str(ingress.ip or ingress.hostname)
 
 
 def _port(spec: Any, name: str, exposed: str) -> int:
