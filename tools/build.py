@@ -11,11 +11,11 @@ from tools.families import FAMILIES
 from tools.images import REGISTRY
 from tools.part import Part
 from tools.progress import Progress
-from tools.rootfs import ROOTFS
+from tools.rootfs import ROOTFS, SERVERS
 from tools.workshop import Workshop
 
 PROGRAMS: tuple[Part, ...] = (ENVOY, *FAMILIES)
-PARTS: tuple[Part, ...] = (*PROGRAMS, CHARTS_PART, ROOTFS, REGISTRY)
+PARTS: tuple[Part, ...] = (*PROGRAMS, CHARTS_PART, ROOTFS, SERVERS, REGISTRY)
 
 
 def select(names: Sequence[str]) -> list[Part]:

@@ -99,7 +99,7 @@ ISTIO = Family(
     beside=(ModuleFile(ISTIO_MODULE, "tools/packaging/common/envoy_bootstrap.json", "envoy_bootstrap.json"),),
 )
 HTTPBIN = Family("httpbin", HERE / "httpbin", ("github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin",))
-APPS = Family("apps", HERE.parent / "lab" / "apps", ("./cmd/pause", "./cmd/catalog", "./cmd/webapp"))
+APPS = Family("apps", HERE.parent / "lab" / "apps", ("./cmd/pause", "./cmd/catalog", "./cmd/webapp", "./cmd/echo"))
 
 FAMILIES: tuple[Family, ...] = (
     APPS,

@@ -19,7 +19,7 @@ from typing import Any
 from tools.envoy import ENVOY
 from tools.families import APPS, HTTPBIN, ISTIO, ISTIO_VERSION
 from tools.part import Part
-from tools.rootfs import ROOTFS
+from tools.rootfs import ROOTFS, SERVERS, RootFilesystem
 from tools.workshop import Workshop
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's names -> the images' names
@@ -33,6 +33,36 @@ case "$1" in
 -*) exec curl "$@" ;;
 *) exec "$@" ;;
 esac
+"""
+NGINX_CONFIGURATION = """\
+# As in the public image, whose paths these are.
+worker_processes auto;
+error_log /dev/stderr notice;
+pid /run/nginx.pid;
+events {}
+http {
+    include /etc/nginx/mime.types;
+    default_type application/octet-stream;
+    log_format main '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" '
+                    '"$http_user_agent" "$http_x_forwarded_for"';
+    access_log /dev/stdout main;
+    client_body_temp_path /var/cache/nginx/client_temp;
+    proxy_temp_path /var/cache/nginx/proxy_temp;
+    fastcgi_temp_path /var/cache/nginx/fastcgi_temp;
+    uwsgi_temp_path /var/cache/nginx/uwsgi_temp;
+    scgi_temp_path /var/cache/nginx/scgi_temp;
+    keepalive_timeout 65;
+    include /etc/nginx/conf.d/*.conf;
+}
+"""
+NGINX_SITE = """\
+server {
+    listen 80;
+    location / {
+        root /usr/share/nginx/html;
+        index index.html;
+    }
+}
 """
 
 
@@ -50,7 +80,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Written:
-    """An executable file given by its text."""
+    """A file given by its text, executable unless `mode` says otherwise."""
 
     text: str
     mode: int = 0o755
@@ -61,7 +91,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Image:
-    """One image: a layer with `files` (absolute path -> file), above Debian's root filesystem if `debian`.
+    """One image: a layer with `files` (absolute path -> file), above the root filesystem `base` if there is one.
 
     `config` is the section of that name in the OCI image configuration.
     """
@@ -69,7 +99,7 @@ class Image:
     name: str
     files: Mapping[str, Copied | Written]
     config: Mapping[str, Any] = field(default_factory=dict)
-    debian: bool = False
+    base: RootFilesystem | None = None
 
     @property
     def repository(self) -> str:
@@ -92,7 +122,7 @@ IMAGES = (
         f"registry.istio.io/release/pilot:{ISTIO_VERSION}",
         {PILOT_DISCOVERY: Copied(ISTIO, "pilot-discovery")},
         {"User": "1337:1337", "Entrypoint": [PILOT_DISCOVERY]},
-        debian=True,
+        base=ROOTFS,
     ),
     Image(
         f"registry.istio.io/release/proxyv2:{ISTIO_VERSION}",
@@ -102,7 +132,7 @@ IMAGES = (
             "/var/lib/istio/envoy/envoy_bootstrap_tmpl.json": Copied(ISTIO, "envoy_bootstrap.json", 0o644),
         },
         {"WorkingDir": "/", "Entrypoint": [PILOT_AGENT]},
-        debian=True,
+        base=ROOTFS,
     ),
     Image(
         "docker.io/istioinaction/webapp:latest",
@@ -118,12 +148,33 @@ IMAGES = (
         "docker.io/curlimages/curl:8.16.0",
         {"/entrypoint.sh": Written(CURL_ENTRYPOINT)},
         {"User": "100:101", "Entrypoint": ["/entrypoint.sh"], "Cmd": ["curl"]},
-        debian=True,
+        base=ROOTFS,
     ),
     Image(
         "docker.io/mccutchen/go-httpbin:2.26.0",
         {"/bin/go-httpbin": Copied(HTTPBIN, "go-httpbin")},
         {"User": "65532:65532", "Cmd": ["/bin/go-httpbin"], "ExposedPorts": {"8080/tcp": {}}},
+    ),
+    Image(
+        "docker.io/library/nginx:1.29",
+        {
+            "/etc/nginx/nginx.conf": Written(NGINX_CONFIGURATION, 0o644),
+            "/etc/nginx/conf.d/default.conf": Written(NGINX_SITE, 0o644),
+            "/var/cache/nginx/.keep": Written("", 0o644),
+        },
+        {"Cmd": ["nginx", "-g", "daemon off;"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"},
+        base=SERVERS,
+    ),
+    Image(
+        "docker.io/ubuntu/squid:6.6-24.04_edge",
+        {},
+        {"Cmd": ["squid", "-f", "/etc/squid/squid.conf", "-NYC"], "ExposedPorts": {"3128/tcp": {}}},
+        base=SERVERS,
+    ),
+    Image(
+        "docker.io/youngwjung/flask-echo:latest",
+        {"/echo": Copied(APPS, "echo")},
+        {"User": "65532:65532", "Entrypoint": ["/echo"], "ExposedPorts": {"80/tcp": {}}},
     ),
 )
 
@@ -136,7 +187,7 @@ class Registry(Part):
 
     @property
     def needs(self) -> tuple[Part, ...]:
-        return (APPS, HTTPBIN, ISTIO, ENVOY, ROOTFS)
+        return (APPS, HTTPBIN, ISTIO, ENVOY, ROOTFS, SERVERS)
 
     def inputs(self) -> Iterable[bytes]:
         # The definitions above and how they are written: all of it is in this file.
@@ -160,7 +211,7 @@ class Storage:
     scratch: Path
 
     def add(self, image: Image) -> None:
-        layers = [ROOTFS.directory / "rootfs.tar"] if image.debian else []
+        layers = [image.base.tar] if image.base else []
         layers.append(write_layer(image.files, self.scratch / "layer.tar"))
         stored = [self.blob(image, path) for path in layers]
         config = {
