@@ -120,6 +120,10 @@ class EksNetwork(Model):
     """What the application nodes reach outside the VPC: AWS's APIs through its endpoints alone, or ports 80 and 443 of
     everything, as in the document. The gateway nodes always reach those."""
 
+    s3_buckets: Literal["own", "any"] = "own"
+    """Buckets in the region that nodes of both sorts reach: the account's own and ECR's layers, or any. Then a pod on a
+    closed node can write to a stranger's."""
+
     endpoints: tuple[
         Annotated[str, matching(r"[a-z0-9-]+(\.[a-z0-9-]+)*", "a service of AWS, for example secretsmanager")], ...
     ] = ()
