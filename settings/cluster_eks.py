@@ -21,6 +21,7 @@ NodeGroupName = Annotated[
 ]
 """Of a node group in EKS; its nodes are labelled with it."""
 
+KubernetesVersion = Annotated[str, matching(r"1\.[0-9]{2}", "a Kubernetes minor version in quotes, for example '1.34'")]
 InstanceType = Annotated[str, matching(r"[a-z][a-z0-9-]*\.[a-z0-9-]+", "an EC2 instance type, for example m6i.large")]
 Zone = Annotated[str, matching(r"[a-z]{2}(-[a-z]+)+-[0-9][a-z]", "an availability zone, for example eu-central-1a")]
 
@@ -159,7 +160,9 @@ class EksCluster(Model):
         str,
         matching(r"[a-zA-Z0-9][-_a-zA-Z0-9]{0,99}", "at most 100 letters, digits, '-' and '_', no '-' or '_' first"),
     ] = "cluster1"
-    version: Annotated[str, matching(r"1\.[0-9]{2}", "a Kubernetes minor version in quotes, for example '1.34'")]
+    version: KubernetesVersion
+    """Of the control plane and of the application nodes, which follow it."""
+
     upgrade_policy: Literal["STANDARD", "EXTENDED"] = "STANDARD"
     """What becomes of a version at the end of its standard support: EKS upgrades the cluster, or keeps the version for
     a further year, at a higher price."""
@@ -200,6 +203,8 @@ class EksCluster(Model):
         if not any(cidr.subnet_of(network) for network in SERVICES_IN):
             ranges = ", ".join(map(str, SERVICES_IN))
             yield Problem(key="serviceCidr", message=f"is {cidr}, which EKS does not take; use a part of {ranges}")
+        if cidr.overlaps(DOCKER):
+            yield Problem(key="serviceCidr", message=f"{cidr} overlaps {DOCKER}, which Docker uses on nodes")
         if not 12 <= cidr.prefixlen <= 24:
             yield Problem(key="serviceCidr", message=f"is {cidr}; EKS takes a /12 to a /24")
 

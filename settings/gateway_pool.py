@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from settings.cluster import PoolName, Taint
-from settings.cluster_eks import EksNodes, NodeGroupName
+from settings.cluster_eks import EksNodes, KubernetesVersion, NodeGroupName
 from settings.model import Model, Problem, Replicas
 
 DEDICATED = Taint(key="dedicated", value="gateway", effect="NoSchedule")
@@ -36,6 +36,9 @@ class EksGatewayPool(EksNodes):
 
     kind: Literal["eks"]
     name: NodeGroupName = "gateway"
+    version: KubernetesVersion
+    """Kubernetes of the nodes: the control plane's, or an older one until they follow its upgrade."""
+
     taint: Taint = DEDICATED
 
     def problems(self) -> Iterator[Problem]:
