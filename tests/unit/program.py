@@ -71,6 +71,13 @@ UPSTREAM: Mapping[str, Any] = {
 }
 """Outputs of another stack that holds all layers below the scenarios."""
 
+AWS_OUTPUTS: Mapping[str, Mapping[str, Any]] = {
+    "aws:ec2/vpc:Vpc": {"ownerId": "123456789012"},
+    "aws:ec2/vpcEndpoint:VpcEndpoint": {"prefixListId": "<prefix list>"},
+    "aws:ecr/pullThroughCacheRule:PullThroughCacheRule": {"registryId": "123456789012"},
+}
+"""What AWS says of resources besides their inputs, id and ARN."""
+
 SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"
 SIGNATURE_KEY = "4dabf18193072939515e22adb298388d"
 
@@ -171,9 +178,17 @@ class _Mocks(pulumi.runtime.Mocks):
             endpoints["dnsEndpointConfig"] = {**endpoints["dnsEndpointConfig"], "endpoint": "<name>"}
         elif args.typ.startswith("gcp:compute/"):
             outputs["selfLink"] = f"<link {args.name}>"
+        elif args.typ == "aws:route53/zone:Zone":
+            outputs["zoneId"] = args.resource_id or f"{args.name}-id"
         elif args.typ == "pulumi:pulumi:StackReference":
             outputs["outputs"] = dict(self.references[args.inputs["name"]])
             outputs["secretOutputNames"] = sorted(self.secret_outputs)
+        if args.typ.startswith("aws:"):
+            outputs = (
+                {"arn": f"<arn {args.name}>", "name": f"{args.name}-name"}
+                | outputs
+                | dict(AWS_OUTPUTS.get(args.typ, {}))
+            )
         return args.resource_id or f"{args.name}-id", outputs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:

@@ -330,6 +330,8 @@ def test_contract(hardened: Program) -> None:
             "application": "prod-app-nodes@my-project.iam.gserviceaccount.com",
             "gateway": "prod-gw-nodes@my-project.iam.gserviceaccount.com",
         },
+        "network_security_groups": {},
+        "network_dns_zones": {},
         "network_image_prefixes": {
             registry: f"europe-west1-docker.pkg.dev/my-project/prod-{registry.replace('.', '-')}"
             for registry in ("docker.io", "quay.io", "registry.istio.io", "registry.k8s.io")
