@@ -375,20 +375,12 @@ class NlbEdge(Model):
         yield from self._balancers()
         yield from self._records()
 
-    def made_namespaces(self) -> Iterator[tuple[str, str]]:
-        """The namespaces that the layer makes, each after the key that names it."""
-        yield "namespace", self.namespace
-        if self.demo is not None:
-            yield "demo.namespace", self.demo.namespace
-
-    def zones_named(self) -> Iterator[tuple[str, str]]:
-        """The domains of hosted zones that it puts something into, each after the key that names it."""
-        for name, certificate in self.balancer_certificates.items():
-            if isinstance(certificate, AcmCertificate):
-                yield f"balancerCertificates.{name}.zone", certificate.zone
-        for name, gateway in self.gateways.items():
-            if gateway.zone is not None:
-                yield f"gateways.{name}.zone", gateway.zone
+    @property
+    def needs_hosted_zones(self) -> bool:
+        """Whether something goes into a hosted zone."""
+        return any(isinstance(certificate, AcmCertificate) for certificate in self.balancer_certificates.values()) or (
+            any(gateway.zone is not None for gateway in self.gateways.values())
+        )
 
     def _certified(self, gateway: NlbGateway) -> Iterator[Problem]:
         tls = gateway.tls

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pulumi
@@ -10,6 +10,7 @@ import pulumi_kubernetes as kubernetes
 import pulumi_tls as tls
 
 from components.authority.private_ca import PrivateCa
+from settings.ingress import Certificate, IssuedCertificate
 
 
 @dataclass(kw_only=True)
@@ -79,3 +80,34 @@ class Credential(pulumi.ComponentResource):
         )
         self.secret_name = secret.metadata.name
         self.register_outputs({"secretName": self.secret_name})
+
+
+def server_credentials(
+    name: str,
+    certificates: Mapping[str, Certificate],
+    authorities: Mapping[str, PrivateCa],
+    namespace: pulumi.Input[str],
+    opts: pulumi.ResourceOptions,
+) -> dict[str, pulumi.Input[str]]:
+    """Make the Secrets of the certificates that the settings have issued; names of all, by the settings' names."""
+    secrets: dict[str, pulumi.Input[str]] = {}
+    for key, certificate in certificates.items():
+        if not isinstance(certificate, IssuedCertificate):
+            secrets[key] = key
+            continue
+        secrets[key] = Credential(
+            f"{name}-{key}",
+            CredentialArgs(
+                secret_name=key,
+                namespace=namespace,
+                common_name=certificate.hosts[0],
+                dns_names=certificate.hosts,
+                allowed_uses=["server_auth"],
+                authority=authorities[certificate.authority],
+                validity_hours=certificate.validity_hours,
+                early_renewal_hours=certificate.early_renewal_hours,
+                client_authority=authorities.get(certificate.client_authority or ""),
+            ),
+            opts=opts,
+        ).secret_name
+    return secrets

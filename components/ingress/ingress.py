@@ -9,9 +9,9 @@ import pulumi_kubernetes as kubernetes
 
 from components.authority.private_ca import PrivateCa, PrivateCaArgs
 from components.ingress.coolstore import Coolstore, CoolstoreArgs
-from components.ingress.credential import Credential, CredentialArgs
+from components.ingress.credential import Credential, CredentialArgs, server_credentials
 from components.ingress.gateway import IngressGateway, IngressGatewayArgs
-from settings.ingress import IngressSettings, IssuedCertificate
+from settings.ingress import IngressSettings
 from settings.mesh import IstioSettings
 
 
@@ -63,26 +63,7 @@ class Ingress(pulumi.ComponentResource):
             )
             for key, lifetimes in ingress.authorities.items()
         }
-        credentials: dict[str, pulumi.Input[str]] = {}
-        for key, certificate in ingress.certificates.items():
-            if not isinstance(certificate, IssuedCertificate):
-                credentials[key] = key
-                continue
-            credentials[key] = Credential(
-                f"{name}-{key}",
-                CredentialArgs(
-                    secret_name=key,
-                    namespace=namespace,
-                    common_name=certificate.hosts[0],
-                    dns_names=certificate.hosts,
-                    allowed_uses=["server_auth"],
-                    authority=authorities[certificate.authority],
-                    validity_hours=certificate.validity_hours,
-                    early_renewal_hours=certificate.early_renewal_hours,
-                    client_authority=authorities.get(certificate.client_authority or ""),
-                ),
-                opts=child,
-            ).secret_name
+        credentials = server_credentials(name, ingress.certificates, authorities, namespace, child)
         for key, client in ingress.clients.items():
             Credential(
                 f"{name}-{key}",
