@@ -1,0 +1,110 @@
+"""The scenario `external` as one component."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from components.egress.custom_resource import custom_resource
+from components.external.istio import LISTENING, MODES, PROTOCOLS, host_entry, proxy_entry, sidecar
+from components.external.squid import PORT, Squid, SquidArgs
+from settings.external import ExternalSettings, Step
+
+NETWORKING = "networking.istio.io/v1"
+
+
+@dataclass(kw_only=True)
+class ExternalArgs:
+    """Arguments of External."""
+
+    external: ExternalSettings
+    revision_tag: pulumi.Input[str]
+    """Value of istio.io/rev for the namespaces whose pods get sidecars."""
+
+    cluster_cidrs: Sequence[pulumi.Input[str]]
+    """Ranges of the cluster's pods and of its Services."""
+
+
+class External(pulumi.ComponentResource):
+    """A namespace for each step, with what its sidecars let out, and Squid in one of them.
+
+    Reference: Istio, "Accessing External Services", "Using an External HTTPS Proxy".
+    """
+
+    namespaces: dict[Step, pulumi.Output[str]]
+    """By step."""
+
+    proxy: pulumi.Output[str]
+    """Squid's <address>:<port>."""
+
+    def __init__(self, name: str, args: ExternalArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("meshgate:external:External", name, None, opts)
+        self._name = name
+        child = pulumi.ResourceOptions(parent=self)
+        self.namespaces = {step: self._namespace(step, args) for step in args.external.namespaces}
+
+        for step, mode in MODES.items():
+            self._istio(step, "Sidecar", "default", sidecar(mode))
+        for step in LISTENING:
+            self._listener(step)
+        self._istio("service-entry", "ServiceEntry", "registered", host_entry(args.external.registered))
+        squid = Squid(
+            f"{name}-squid",
+            SquidArgs(external=args.external, namespace=self.namespaces["proxy"], cluster_cidrs=args.cluster_cidrs),
+            opts=child,
+        )
+        for step, protocol in PROTOCOLS.items():
+            spec = squid.address.apply(partial(proxy_entry, port=PORT, protocol=protocol))
+            self._istio(step, "ServiceEntry", "proxy", spec)
+
+        self.proxy = pulumi.Output.concat(squid.address, f":{PORT}")
+        self.register_outputs({"proxy": self.proxy})
+
+    def _namespace(self, step: Step, args: ExternalArgs) -> pulumi.Output[str]:
+        labels: dict[str, pulumi.Input[str]] = (
+            {"istio.io/rev": args.revision_tag}
+            if step in MODES
+            # A sidecar's init container needs more than this level allows.
+            else {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+        )
+        return kubernetes.core.v1.Namespace(
+            f"{self._name}-{step}-namespace",
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=args.external.namespaces[step], labels=labels),
+            opts=pulumi.ResourceOptions(parent=self),
+        ).metadata.name
+
+    def _listener(self, step: Step) -> None:
+        """A Service on port 80 without pods: by it the sidecars have an http listener there.
+
+        Without one they take http for TCP, and REGISTRY_ONLY closes the connection instead of answering 502. In the
+        source document's mesh the ingress gateway's Service had the same effect.
+        """
+        kubernetes.core.v1.Service(
+            f"{self._name}-{step}-listener",
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                name="listener",
+                namespace=self.namespaces[step],
+                # Nothing to wait for: it has no pods.
+                annotations={"pulumi.com/skipAwait": "true"},
+            ),
+            spec=kubernetes.core.v1.ServiceSpecArgs(
+                ports=[kubernetes.core.v1.ServicePortArgs(name="http", port=80)],
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _istio(self, step: Step, kind: str, name: str, spec: pulumi.Input[dict[str, Any]]) -> None:
+        custom_resource(
+            f"{self._name}-{step}-{kind.lower()}",
+            NETWORKING,
+            kind,
+            name,
+            self.namespaces[step],
+            spec,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
