@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.addresses import PRIVATE
+from settings.addresses import DOCKER, PRIVATE
 from settings.model import Cidr, DnsLabel, Model, Problem, Replicas, matching
 
 POLICY_OF = "3.5"
