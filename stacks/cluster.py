@@ -9,13 +9,14 @@ import pulumi
 
 from settings import Problem, Settings
 from settings.cluster import ClusterSettings, GkeCluster, OnpremCluster
+from settings.cluster_eks import EksCluster
 from stacks.contracts import Cluster
 from stacks.upstream import Upstream
 
 
 def check(settings: ClusterSettings) -> list[Problem]:
     """What differs between the settings and the cluster that exists."""
-    if isinstance(settings, GkeCluster):
+    if not isinstance(settings, OnpremCluster):
         return []
     from components.cluster.kubeconfig import KubeconfigError, self_contained
     from components.cluster.preflight import preflight
@@ -32,6 +33,8 @@ def build(settings: Settings, upstream: Upstream) -> Cluster:
     assert settings.cluster is not None
     if isinstance(settings.cluster, GkeCluster):
         return _gke(settings, settings.cluster, upstream)
+    if isinstance(settings.cluster, EksCluster):
+        return _eks(settings, settings.cluster, upstream)
     return _onprem(settings.name, settings.cluster)
 
 
@@ -53,6 +56,36 @@ def _gke(settings: Settings, gke: GkeCluster, upstream: Upstream) -> Cluster:
             protect=settings.protect,
         ),
         opts=pulumi.ResourceOptions(providers=[upstream.gcp]),
+    )
+    return Cluster(
+        identifier=cluster.identifier,
+        kubeconfig=cluster.kubeconfig,
+        pod_cidr=cluster.pod_cidr,
+        service_cidr=cluster.service_cidr,
+        name=cluster.name,
+        location=cluster.location,
+    )
+
+
+def _eks(settings: Settings, eks: EksCluster, upstream: Upstream) -> Cluster:
+    from components.cluster import eks as component
+
+    assert settings.aws is not None
+    network = upstream.network
+    cluster = component.EksCluster(
+        f"{settings.name}-cluster",
+        component.EksClusterArgs(
+            environment=settings.name,
+            region=settings.aws.region,
+            cluster=eks,
+            network=network.network,
+            subnets=network.subnets,
+            cidrs=network.cidrs,
+            security_groups=network.security_groups,
+            image_prefixes=network.image_prefixes,
+            protect=settings.protect,
+        ),
+        opts=pulumi.ResourceOptions(providers=[upstream.aws]),
     )
     return Cluster(
         identifier=cluster.identifier,

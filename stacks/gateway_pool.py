@@ -10,7 +10,7 @@ from typing import cast
 import pulumi
 
 from settings import Settings
-from settings.gateway_pool import GkeGatewayPool, OnpremGatewayPool
+from settings.gateway_pool import EksGatewayPool, GkeGatewayPool, OnpremGatewayPool
 from stacks.contracts import GatewayPool, Taint
 from stacks.upstream import Upstream
 
@@ -20,6 +20,8 @@ def build(settings: Settings, upstream: Upstream) -> GatewayPool:
     assert settings.gateway_pool is not None
     if isinstance(settings.gateway_pool, GkeGatewayPool):
         return _gke(settings, settings.gateway_pool, upstream)
+    if isinstance(settings.gateway_pool, EksGatewayPool):
+        return _eks(settings, settings.gateway_pool, upstream)
     return _onprem(settings.name, settings.gateway_pool)
 
 
@@ -41,6 +43,26 @@ def _gke(settings: Settings, pool: GkeGatewayPool, upstream: Upstream) -> Gatewa
             pods_range=network.ranges.apply(lambda ranges: ranges.get("gateway_pods", ranges["pods"])),
         ),
         opts=pulumi.ResourceOptions(providers=[upstream.gcp]),
+    )
+    return GatewayPool(labels=made.labels, taint=cast("pulumi.Output[Taint]", made.taint))
+
+
+def _eks(settings: Settings, pool: EksGatewayPool, upstream: Upstream) -> GatewayPool:
+    from components.gateway_pool import eks as component
+
+    assert settings.aws is not None
+    network = upstream.network
+    made = component.EksGatewayPool(
+        f"{settings.name}-gateway-pool",
+        component.EksGatewayPoolArgs(
+            environment=settings.name,
+            region=settings.aws.region,
+            pool=pool,
+            cluster=upstream.cluster.name,
+            subnets=network.subnets,
+            security_group=network.security_groups["gateway"],
+        ),
+        opts=pulumi.ResourceOptions(providers=[upstream.aws]),
     )
     return GatewayPool(labels=made.labels, taint=cast("pulumi.Output[Taint]", made.taint))
 
