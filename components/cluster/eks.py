@@ -105,13 +105,13 @@ class EksCluster(pulumi.ComponentResource):
             ),
             opts=child,
         )
-        reachable = after(
+        reachable: pulumi.Output[str] = after(
             _kubeconfig(cluster, args.region),
             application.group,
             *add_ons.on_some_nodes(application.group),
             *administrators,
         )
-        kubeconfig = pulumi.Output.secret(reachable)
+        kubeconfig: pulumi.Output[str] = pulumi.Output.secret(reachable)
         # Layers above use one of their own: it is known only when this one has done its work.
         provider = kubernetes.Provider(
             f"{name}-kubernetes",
