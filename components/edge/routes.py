@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from components.edge.annotations import HTTPS_PORT
-from settings.edge import BalancerTls, EdgeHost, GatewayTls, NlbGateway
+from settings.edge import BalancerTls, EdgeHost, NlbGateway
 
 HTTP_PORT = 80
 
@@ -44,7 +44,8 @@ def servers(gateway: NlbGateway, credentials: Mapping[str, T]) -> list[dict[str,
         )
     tls = gateway.tls
     if tls.credential is not None:
-        any_name = isinstance(tls, GatewayTls) and tls.any_server_name
+        # A balancer that speaks TLS to its targets names no server.
+        any_name = isinstance(tls, BalancerTls) or tls.any_server_name
         found.append(
             {
                 "hosts": ["*"] if any_name else hosts,
