@@ -75,6 +75,14 @@ AWS_OUTPUTS: Mapping[str, Mapping[str, Any]] = {
     "aws:ec2/vpc:Vpc": {"ownerId": "123456789012"},
     "aws:ec2/vpcEndpoint:VpcEndpoint": {"prefixListId": "<prefix list>"},
     "aws:ecr/pullThroughCacheRule:PullThroughCacheRule": {"registryId": "123456789012"},
+    "aws:ec2/launchTemplate:LaunchTemplate": {"latestVersion": 3},
+    "aws:eks/cluster:Cluster": {
+        "arn": "arn:aws:eks:eu-central-1:123456789012:cluster/cluster1",
+        "endpoint": "https://<endpoint>",
+        "certificateAuthority": {"data": "<CA>"},
+        "identities": [{"oidcs": [{"issuer": "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE"}]}],
+    },
+    "aws:kms/key:Key": {"keyId": "<key id>"},
 }
 """What AWS says of resources besides their inputs, id and ARN."""
 
