@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from settings.addresses import DOCKER, PRIVATE
 from settings.model import Cidr, HostName, Model, Port, Problem, matching
 
@@ -112,8 +110,8 @@ class EksNetwork(Model):
 
     kind: Literal["eks"]
     cidr: Cidr
-    zones: Annotated[tuple[Zone, ...], Field(min_length=2)]
-    """EKS needs two."""
+    zones: tuple[Zone, ...]
+    """At least two."""
 
     nat: NatGateways = NatGateways()
     application_egress: Literal["closed", "open"] = "closed"
@@ -147,6 +145,8 @@ class EksNetwork(Model):
         yield from (problem.below("dns") for problem in self.dns.problems())
         for index, registry in enumerate(self.registries):
             yield from (problem.below(f"registries[{index}]") for problem in registry.problems())
+        if len(self.zones) < 2:
+            yield Problem(key="zones", message=f"has {len(self.zones)}; EKS needs subnets in two zones at least")
         yield from self._twice()
         yield from self._cidrs()
 

@@ -67,11 +67,11 @@ class EksSubnets(pulumi.ComponentResource):
             )
 
         def table(label: str) -> ec2.RouteTable:
-            return ec2.RouteTable(f"{name}-{label}", vpc_id=args.vpc_id, tags=tags(label), opts=child)
+            return ec2.RouteTable(f"{name}-{label}-routes", vpc_id=args.vpc_id, tags=tags(label), opts=child)
 
         def association(label: str, of: ec2.Subnet, with_table: ec2.RouteTable) -> ec2.RouteTableAssociation:
             return ec2.RouteTableAssociation(
-                f"{name}-{label}", subnet_id=of.id, route_table_id=with_table.id, opts=child
+                f"{name}-{label}-association", subnet_id=of.id, route_table_id=with_table.id, opts=child
             )
 
         public_table = table("public")
@@ -94,7 +94,7 @@ class EksSubnets(pulumi.ComponentResource):
         gateways: dict[str, ec2.NatGateway] = {}
         for zone in args.zones if args.nat.gateways == "per-zone" else args.zones[:1]:
             label = f"nat-{zone.name}"
-            address = ec2.Eip(f"{name}-{label}", domain="vpc", tags=tags(label), opts=child)
+            address = ec2.Eip(f"{name}-{label}-address", domain="vpc", tags=tags(label), opts=child)
             gateways[zone.name] = ec2.NatGateway(
                 f"{name}-{label}",
                 subnet_id=self.public[zone.name],
