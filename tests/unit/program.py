@@ -39,6 +39,8 @@ UPSTREAM: Mapping[str, Any] = {
         "application": "app-nodes@base.iam.gserviceaccount.com",
         "gateway": "gw-nodes@base.iam.gserviceaccount.com",
     },
+    "network_security_groups": {},
+    "network_dns_zones": {"example.com": "Z0EXAMPLE"},
     "network_image_prefixes": {"docker.io": "europe-west1-docker.pkg.dev/base/docker-io"},
     "cluster_contract": 1,
     "cluster_identifier": "base",
@@ -188,6 +190,18 @@ class _Mocks(pulumi.runtime.Mocks):
             outputs["selfLink"] = f"<link {args.name}>"
         elif args.typ == "aws:route53/zone:Zone":
             outputs["zoneId"] = args.resource_id or f"{args.name}-id"
+        elif args.typ == "aws:route53/record:Record":
+            outputs["fqdn"] = args.inputs["name"]
+        elif args.typ == "aws:acm/certificate:Certificate":
+            outputs["domainValidationOptions"] = [
+                {
+                    "domainName": name,
+                    "resourceRecordName": f"_proof.{name.removeprefix('*.')}.",
+                    "resourceRecordType": "CNAME",
+                    "resourceRecordValue": f"_{name.removeprefix('*.')}.acm-validations.aws.",
+                }
+                for name in [args.inputs["domainName"], *args.inputs.get("subjectAlternativeNames", [])]
+            ]
         elif args.typ == "pulumi:pulumi:StackReference":
             outputs["outputs"] = dict(self.references[args.inputs["name"]])
             outputs["secretOutputNames"] = sorted(self.secret_outputs)
@@ -200,7 +214,9 @@ class _Mocks(pulumi.runtime.Mocks):
         return args.resource_id or f"{args.name}-id", outputs
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
-        raise AssertionError(f"the program calls {args.token}; nothing does so far")
+        if args.token == "aws:lb/getHostedZoneId:getHostedZoneId":
+            return {"id": f"<zone of {args.args['loadBalancerType']} balancers>"}, []
+        raise AssertionError(f"the program calls {args.token}, which nothing is known of")
 
 
 class _Monitor(MockMonitor):
