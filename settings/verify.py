@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from typing import Annotated
 
 from pydantic import Field
@@ -18,6 +19,10 @@ class Client(Model):
     command: tuple[str, ...] = ()
     """What runs curl there with this machine's files, for example nsenter with a network; empty for this machine."""
 
+    address: IPv4Address | None = None
+    """The address that the internet sees it with, which rules about clients' addresses are asked by. Without it, probes
+    of such rules do not apply to it."""
+
 
 class VerifySettings(Model):
     """Who asks, and with which image."""
@@ -26,7 +31,8 @@ class VerifySettings(Model):
     """Image of the short-lived probe pods; it has sh, sleep and curl with OpenSSL."""
 
     trust: str | None = None
-    """Path of the CAs' certificates (PEM) that probe pods trust for hosts outside; left out, those of the image."""
+    """Path of the CAs' certificates (PEM) that probe pods trust for hosts outside, and clients for balancers that end
+    TLS; left out, those of the image, and the clients' own."""
 
     firewall_counters: tuple[str, ...] = ()
     """A command that prints how many packets each rule of the nodes' firewall decided on, as a JSON object by the

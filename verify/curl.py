@@ -24,12 +24,16 @@ TIMEOUT = 10
 UNREACHED_SECONDS = 2
 """Seconds after which a connection that nobody answers is taken for blocked; the packet is sent twice until then."""
 
+MAX_REDIRECTS = 5
+"""How many redirects are followed, where they are."""
+
 NOT_RESOLVED = 6
 REFUSED = 7
 TIMED_OUT = 28
 TLS_FAILED = 35
-WRITE_FAILED = 55
+TOO_MANY_REDIRECTS = 47
 EMPTY = 52
+WRITE_FAILED = 55
 READ_FAILED = 56
 NOT_TRUSTED = 60
 HTTP2_FAILED = 16
@@ -40,7 +44,7 @@ MEANINGS = {
     HTTP2_FAILED: "HTTP/2 failed",
     TIMED_OUT: "timed out",
     TLS_FAILED: "TLS handshake failed",
-    47: "too many redirects",
+    TOO_MANY_REDIRECTS: "too many redirects",
     EMPTY: "empty reply",
     WRITE_FAILED: "write failed",
     READ_FAILED: "read failed",
@@ -79,6 +83,13 @@ class Request:
     """They reach curl by its stdin, never by its command line."""
 
     certificate: ClientCertificate | None = None
+    pinned: str | None = None
+    """SHA-256 (base64) of the only public key that the server may have, whatever its certificate's names and CA: for an
+    address, which no certificate names, once the key was seen in one that was checked by name."""
+
+    posted: str | None = None
+    """JSON that is posted. Redirects are followed with a POST only where they say so (307, 308)."""
+
     follow: bool = False
     """Whether redirects are followed."""
 
@@ -112,10 +123,15 @@ class Request:
             command += ["--config", "-"]
         for name, value in self.headers.items():
             command += ["--header", f"{name}: {value}"]
+        if self.pinned is not None:
+            # curl checks the pin in any case; what --insecure switches off is less than that.
+            command += ["--insecure", "--pinnedpubkey", f"sha256//{self.pinned}"]
+        if self.posted is not None:
+            command += ["--json", self.posted]
         if self.certificate is not None:
             command += ["--cert", str(self.certificate.certificate), "--key", str(self.certificate.key)]
         if self.follow:
-            command += ["--location", "--max-redirs", "5"]
+            command += ["--location", "--max-redirs", str(MAX_REDIRECTS)]
         return [*command, self.url]
 
 

@@ -19,6 +19,8 @@ LOG_DELAY = 6
 """Seconds until a line is surely in the log: Envoy writes every second, the kubelet may be busy."""
 
 LOG_PAUSE = 0.5
+EVER = 10 * 365 * 86400
+"""Seconds that no log is older than."""
 
 
 @dataclass
@@ -57,6 +59,16 @@ class Proxies:
                 if line := parse(text):
                     yield line
 
+    def count(self, text: str) -> tuple[int, int]:
+        """How many lines the logs hold once everything up to now must be in them, and how many of them have `text`."""
+        self.stop.wait(LOG_DELAY)
+        lines = [
+            line
+            for pod in self.kube.pods(self.namespace, self.labels)
+            for line in self.kube.log(self.namespace, pod, CONTAINER, EVER)
+        ]
+        return len(lines), sum(text in line for line in lines)
+
     @contextmanager
     def counting(self, counter: str) -> Iterator[Watch]:
         """How much the listeners' counters `listener.<address>.<counter>` rise together during the block.
@@ -73,6 +85,11 @@ class Proxies:
         """The services that the proxies know."""
         names = {line.partition("::")[0] for text in self._administration("clusters") for line in text.splitlines()}
         return {cluster for name in names if (cluster := Cluster.parse(name))}
+
+    def ports(self) -> set[int]:
+        """The ports on which the proxies listen."""
+        texts = self._administration("listeners")
+        return {int(port) for text in texts for port in re.findall(r":(\d+)$", text, re.MULTILINE)}
 
     def certificates(self) -> str:
         """What the proxies say of the certificates that they hold: JSON."""

@@ -48,6 +48,7 @@ class AccessLogLine:
     upstream_transport_failure_reason: str
     user_agent: str
     upstream_cluster: str
+    downstream_local_address: str
     downstream_remote_address: str
     requested_server_name: str
     route_name: str
@@ -84,6 +85,7 @@ _OPERATORS = {
     "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "user_agent": "%REQ(USER-AGENT)%",
     "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "requested_server_name": "%REQUESTED_SERVER_NAME%",
     "route_name": "%ROUTE_NAME%",

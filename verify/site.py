@@ -9,6 +9,7 @@ from typing import Any
 
 from cryptography import x509
 
+from settings import Layer
 from settings.ingress import Host, IngressSettings, IssuedCertificate
 from verify import certificates, curl
 from verify.context import Context
@@ -87,7 +88,7 @@ class Site:
 
     def address(self, context: Context, port: int) -> tuple[str, int]:
         """Where the gateway's port 80 or 443 is reached."""
-        gateway = _output(context, "gateways", self.gateway)
+        gateway = output(context, "ingress", "gateways", self.gateway)
         return gateway["address"], gateway["http_port" if port == HTTP else "https_port"]
 
     def ip_address(self, context: Context) -> str:
@@ -104,7 +105,7 @@ class Site:
 
     def root(self, context: Context) -> str | None:
         """The root certificate that its clients trust, PEM; None leaves it to the client's own."""
-        return None if self.authority is None else str(_output(context, "root_certificates", self.authority))
+        return None if self.authority is None else str(output(context, "ingress", "root_certificates", self.authority))
 
     def client_certificate(self, context: Context) -> ClientCertificate | None:
         """A certificate that it accepts; None when it asks for none or none is known."""
@@ -141,8 +142,9 @@ def trust_file(context: Context, trust: str | None) -> Path | None:
     return None if trust is None else context.file(trust)
 
 
-def _output(context: Context, name: str, key: str) -> Any:
-    values = context.contracts["ingress"][name]
+def output(context: Context, layer: Layer, name: str, key: str) -> Any:
+    """A value of a layer's contract, by its key. Raises VerifyError when the settings know more than the stack."""
+    values = context.contracts[layer][name]
     if key not in values:
-        raise VerifyError(f"the stack's output ingress_{name} has no '{key}': run `pulumi up`, its settings are newer")
+        raise VerifyError(f"the stack's output {layer}_{name} has no '{key}': run `pulumi up`, its settings are newer")
     return values[key]

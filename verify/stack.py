@@ -12,6 +12,7 @@ from stacks import contracts
 from verify.errors import VerifyError
 
 CONTRACTS: Mapping[Layer, type[contracts.Contract]] = {
+    "network": contracts.Network,
     "cluster": contracts.Cluster,
     "gateway_pool": contracts.GatewayPool,
     "authority": contracts.Authority,
@@ -20,6 +21,8 @@ CONTRACTS: Mapping[Layer, type[contracts.Contract]] = {
     "teams": contracts.Teams,
     "workload_identity": contracts.WorkloadIdentity,
     "ingress": contracts.Ingress,
+    "edge": contracts.Edge,
+    "external": contracts.External,
 }
 
 
