@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, get_args
 
 from settings.cluster import Taint
-from settings.model import Cidr, HostName, Model, Port, Problem, Resources, matching
+from settings.model import Cidr, HostName, Model, Problem, Resources, matching
 
 Step = Literal[
     "allow-any",
@@ -25,14 +25,6 @@ of its client with one."""
 STEPS: tuple[Step, ...] = get_args(Step)
 
 
-class OutsideHost(Model):
-    """A web server outside that answers / with 200 on both ports."""
-
-    host: HostName
-    http_port: Port = 80
-    https_port: Port = 443
-
-
 class Nodes(Model):
     """Where pods run whose traffic may go straight out; anywhere when nothing is said."""
 
@@ -44,7 +36,7 @@ class Nodes(Model):
 
 
 class Squid(Model):
-    """The proxy; it lets the clients' namespaces to the two hosts, on their ports, and nobody to anything else."""
+    """The proxy; it lets the clients' namespaces to the two hosts, and nobody to anything else."""
 
     image: str = "docker.io/ubuntu/squid:6.6-24.04_edge"
     resources: Resources = Resources(cpu="50m", memory="64Mi")
@@ -59,11 +51,11 @@ class ExternalSettings(Model):
     ] = "external"
     """What the namespaces' names begin with; the step follows, for example external-allow-any."""
 
-    registered: OutsideHost = OutsideHost(host="httpbin.org")
-    """The host that the step `service-entry` has a ServiceEntry for."""
+    registered: HostName = "httpbin.org"
+    """The host that the step `service-entry` has a ServiceEntry for. Both hosts answer 200 on the ports 80 and 443."""
 
-    unregistered: OutsideHost = OutsideHost(host="www.google.com")
-    """A host that no ServiceEntry of the steps names."""
+    unregistered: HostName = "www.google.com"
+    """A host that no ServiceEntry names."""
 
     squid: Squid = Squid()
     nodes: Nodes = Nodes()
@@ -76,8 +68,7 @@ class ExternalSettings(Model):
         return {step: f"{self.prefix}-{step}" for step in STEPS}
 
     def problems(self) -> Iterator[Problem]:
-        if self.registered.host == self.unregistered.host:
+        if self.registered == self.unregistered:
             yield Problem(
-                key="unregistered.host",
-                message=f"is {self.registered.host}, as registered.host; what is shown is how the two differ",
+                key="unregistered", message=f"is {self.registered}, as `registered`; name a host without a ServiceEntry"
             )

@@ -18,7 +18,8 @@ def build(settings: Settings, upstream: Upstream) -> contracts.External:
         ExternalArgs(
             external=settings.external,
             revision_tag=upstream.mesh.revision_tag,
-            cluster_cidrs=[upstream.cluster.pod_cidr, upstream.cluster.service_cidr],
+            pod_cidr=upstream.cluster.pod_cidr,
+            service_cidr=upstream.cluster.service_cidr,
         ),
         opts=pulumi.ResourceOptions(providers=[upstream.kubernetes]),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,8 +25,8 @@ class ExternalArgs:
     revision_tag: pulumi.Input[str]
     """Value of istio.io/rev for the namespaces whose pods get sidecars."""
 
-    cluster_cidrs: Sequence[pulumi.Input[str]]
-    """Ranges of the cluster's pods and of its Services."""
+    pod_cidr: pulumi.Input[str]
+    service_cidr: pulumi.Input[str]
 
 
 class External(pulumi.ComponentResource):
@@ -55,7 +54,12 @@ class External(pulumi.ComponentResource):
         self._istio("service-entry", "ServiceEntry", "registered", host_entry(args.external.registered))
         squid = Squid(
             f"{name}-squid",
-            SquidArgs(external=args.external, namespace=self.namespaces["proxy"], cluster_cidrs=args.cluster_cidrs),
+            SquidArgs(
+                external=args.external,
+                namespace=self.namespaces["proxy"],
+                pod_cidr=args.pod_cidr,
+                service_cidr=args.service_cidr,
+            ),
             opts=child,
         )
         for step, protocol in PROTOCOLS.items():

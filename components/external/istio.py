@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from settings.external import OutsideHost, Step
+from settings.external import Step
 
 MODES: Mapping[Step, Literal["ALLOW_ANY", "REGISTRY_ONLY"]] = {
     "allow-any": "ALLOW_ANY",
@@ -24,6 +24,9 @@ PROTOCOLS: Mapping[Step, Literal["HTTP", "TCP"]] = {"client-http": "HTTP", "clie
 LISTENING: tuple[Step, ...] = ("allow-any", "registry-only")
 """Steps with an http listener on port 80 that no host of theirs gives them."""
 
+HTTP_PORT, HTTPS_PORT = 80, 443
+"""Of hosts outside."""
+
 PROXY_HOST = "squid.proxy.internal"
 """The proxy's name in ServiceEntries; its clients use the address."""
 
@@ -33,16 +36,16 @@ def sidecar(mode: str) -> dict[str, Any]:
     return {"outboundTrafficPolicy": {"mode": mode}, "egress": [{"hosts": ["./*"]}]}
 
 
-def host_entry(outside: OutsideHost) -> dict[str, Any]:
+def host_entry(host: str) -> dict[str, Any]:
     """ServiceEntry of a web server outside."""
     return {
-        "hosts": [outside.host],
+        "hosts": [host],
         "exportTo": ["."],
         "location": "MESH_EXTERNAL",
         "resolution": "DNS",
         "ports": [
-            {"number": outside.http_port, "name": "http", "protocol": "HTTP"},
-            {"number": outside.https_port, "name": "tls", "protocol": "TLS"},
+            {"number": HTTP_PORT, "name": "http", "protocol": "HTTP"},
+            {"number": HTTPS_PORT, "name": "tls", "protocol": "TLS"},
         ],
     }
 

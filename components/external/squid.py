@@ -11,7 +11,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.egress.network_policy import DNS_PORT, EVERYWHERE, LINK_LOCAL, blocks, namespace, tcp
-from settings.external import ExternalSettings, OutsideHost, Step
+from components.external.istio import HTTP_PORT, HTTPS_PORT
+from settings.external import ExternalSettings, Step
 
 NAME = "squid"
 PORT = 3128
@@ -34,8 +35,10 @@ class SquidArgs:
 
     external: ExternalSettings
     namespace: pulumi.Input[str]
-    cluster_cidrs: Sequence[pulumi.Input[str]]
-    """Ranges of the cluster's pods, where clients are, and of its Services."""
+    pod_cidr: pulumi.Input[str]
+    """Where clients are."""
+
+    service_cidr: pulumi.Input[str]
 
 
 class Squid(pulumi.ComponentResource):
@@ -53,14 +56,14 @@ class Squid(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         external = args.external
         metadata = kubernetes.meta.v1.ObjectMetaArgs(name=NAME, namespace=args.namespace, labels={"app": NAME})
-        cidrs = pulumi.Output.all(*args.cluster_cidrs).apply(list)
-        text = cidrs.apply(lambda found: configuration((external.registered, external.unregistered), found))
+        cidrs = pulumi.Output.all(pods=args.pod_cidr, services=args.service_cidr)
+        text = cidrs.apply(lambda found: configuration((external.registered, external.unregistered), **found))
 
         file = kubernetes.core.v1.ConfigMap(f"{name}-configuration", metadata=metadata, data={FILE: text}, opts=child)
         closed = kubernetes.networking.v1.NetworkPolicy(
             f"{name}-network",
             metadata=metadata,
-            spec=cidrs.apply(lambda found: network_policy(external, found)),
+            spec=cidrs.apply(lambda found: network_policy(external, **found)),
             opts=child,
         )
         deployment = kubernetes.apps.v1.Deployment(
@@ -93,27 +96,25 @@ class Squid(pulumi.ComponentResource):
         self.register_outputs({"address": self.address})
 
 
-def configuration(hosts: Sequence[OutsideHost], cluster_cidrs: Sequence[str]) -> str:
-    """squid.conf: from the cluster's pods, to these hosts, on their ports; the first of `cluster_cidrs` are the pods'.
+def configuration(hosts: Sequence[str], pods: str, services: str) -> str:
+    """squid.conf: from the cluster's pods to the web servers of these hosts, and nothing else.
 
     Reference: Squid's configuration directives, http_access and logformat.
     """
-    http_ports = sorted({host.http_port for host in hosts})
-    https_ports = sorted({host.https_port for host in hosts})
     return f"""\
 http_port {PORT}
 visible_hostname {NAME}
 
-acl clients src {cluster_cidrs[0]}
-acl hosts dstdomain {_listed(host.host for host in hosts)}
-acl inside dst {_listed(cluster_cidrs)} {LINK_LOCAL} 127.0.0.0/8 0.0.0.0/32 ::1/128 fe80::/10 fc00::/7
-acl http_ports port {_listed(http_ports)}
-acl https_ports port {_listed(https_ports)}
+acl clients src {pods}
+acl hosts dstdomain {" ".join(hosts)}
+acl inside dst {pods} {services} {LINK_LOCAL} 127.0.0.0/8 0.0.0.0/32 ::1/128 fe80::/10 fc00::/7
+acl http_port port {HTTP_PORT}
+acl https_port port {HTTPS_PORT}
 http_access deny !clients
 http_access deny !hosts
 http_access deny inside
-http_access deny CONNECT !https_ports
-http_access deny !CONNECT !http_ports
+http_access deny CONNECT !https_port
+http_access deny !CONNECT !http_port
 http_access allow clients
 http_access deny all
 
@@ -141,10 +142,9 @@ shutdown_lifetime 2 seconds
 """
 
 
-def network_policy(external: ExternalSettings, cluster_cidrs: Sequence[str]) -> Any:
+def network_policy(external: ExternalSettings, pods: str, services: str) -> Any:
     """The spec. In: the steps' clients. Out: names, and web servers outside the cluster."""
     clients = [external.namespaces[step] for step in CLIENTS]
-    ports = sorted({port for host in (external.registered, external.unregistered) for port in _ports(host)})
     dns = [namespace("kube-system"), *blocks([str(cidr) for cidr in external.dns_addresses])]
     return {
         "podSelector": {},
@@ -153,19 +153,11 @@ def network_policy(external: ExternalSettings, cluster_cidrs: Sequence[str]) -> 
         "egress": [
             {"to": dns, "ports": [{"port": DNS_PORT, "protocol": protocol} for protocol in ("UDP", "TCP")]},
             {
-                "to": [{"ipBlock": {"cidr": EVERYWHERE, "except": [*cluster_cidrs, LINK_LOCAL]}}],
-                "ports": tcp(*ports),
+                "to": [{"ipBlock": {"cidr": EVERYWHERE, "except": [pods, services, LINK_LOCAL]}}],
+                "ports": tcp(HTTP_PORT, HTTPS_PORT),
             },
         ],
     }
-
-
-def _ports(host: OutsideHost) -> tuple[int, int]:
-    return host.http_port, host.https_port
-
-
-def _listed(values: Any) -> str:
-    return " ".join(map(str, values))
 
 
 def _digest(text: str) -> str:
