@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from ipaddress import IPv4Network
@@ -53,6 +54,18 @@ class EksNodes(Model):
             for value, times in Counter(values).items():
                 if times > 1:
                     yield Problem(key=key, message=f"'{value}' is there {times} times; name each once")
+        for index, instance_type in enumerate(self.instance_types):
+            if self.architecture != (actual := _architecture(instance_type)):
+                yield Problem(
+                    key=f"instanceTypes[{index}]",
+                    message=f"'{instance_type}' is {actual}, but architecture is {self.architecture}; they must agree",
+                )
+
+
+def _architecture(instance_type: str) -> str:
+    """AWS's own processors have a g behind the generation: m7g, c6gn, im4gn, but not g5 or g4dn."""
+    family = instance_type.partition(".")[0]
+    return "arm64" if re.fullmatch(r"a1|[a-z]+[0-9]+[a-z]*g[a-z]*", family) else "x86_64"
 
 
 class EksApplicationNodes(EksNodes):

@@ -92,7 +92,7 @@ class EksCluster(pulumi.ComponentResource):
         add_ons = AddOns(name=f"{name}-add-on", cluster=cluster.name, settings=settings, identity=identity, parent=self)
         self.name = after(cluster.name, *add_ons.on_every_node())
         application = EksNodeGroup(
-            f"{name}-{settings.application_nodes.name}",
+            f"{name}-application",
             EksNodeGroupArgs(
                 environment=args.environment,
                 region=args.region,

@@ -42,7 +42,7 @@ class EksGatewayPool(pulumi.ComponentResource):
         super().__init__("meshgate:gateway_pool:EksGatewayPool", name, None, opts)
         settings = args.pool
         pool = EksNodeGroup(
-            f"{name}-{settings.name}",
+            f"{name}-group",
             EksNodeGroupArgs(
                 environment=args.environment,
                 region=args.region,
