@@ -770,6 +770,19 @@ def test_bad_settings(settings: dict[str, Any], problems: dict[str, str]) -> Non
     assert refused(**settings) == problems
 
 
+def test_subnet_larger_than_the_vpc() -> None:
+    problems = refused(cidr="10.0.64.0/20", zones=[zone("eu-central-1a", "10.0.64.0/24", "10.0.65.0/24"), zone()])
+    assert problems == {
+        "network.zones[1].public": "is 10.0.1.0/24, outside the VPC's cidr (10.0.64.0/20)",
+        "network.zones[1].private": "is 10.0.96.0/19, outside the VPC's cidr (10.0.64.0/20)",
+    }
+    problems = refused(
+        cidr="10.0.96.0/20",
+        zones=[zone("eu-central-1a", "10.0.96.0/24", "10.0.97.0/24"), zone(public="10.0.98.0/24")],
+    )
+    assert problems["network.zones[1].private"] == "is 10.0.96.0/19, outside the VPC's cidr (10.0.96.0/20)"
+
+
 def test_all_problems_at_once() -> None:
     problems = refused(
         cidr="10.0.0.0/8",
