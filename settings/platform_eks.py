@@ -32,7 +32,7 @@ def misfits(good: Mapping[str, Any]) -> Iterator[Problem]:
         if isinstance(edge, NlbEdge):
             yield from _hosted_zones(edge, network)
     if isinstance(cluster, EksCluster) and isinstance(pool, EksGatewayPool):
-        yield from _names(cluster, pool)
+        yield from _pool(cluster, pool)
 
 
 def _zones(network: EksNetwork, good: Mapping[str, Any]) -> Iterator[Problem]:
@@ -67,11 +67,20 @@ def _node_zones(key: str, zones: tuple[str, ...], network: EksNetwork) -> Iterat
             )
 
 
-def _names(cluster: EksCluster, pool: EksGatewayPool) -> Iterator[Problem]:
+def _pool(cluster: EksCluster, pool: EksGatewayPool) -> Iterator[Problem]:
+    if _minor(pool.version) > _minor(cluster.version):
+        yield Problem(
+            key="gateway_pool.version",
+            message=f"is {pool.version}, newer than the cluster ({cluster.version}); nodes follow their control plane",
+        )
     if pool.name == cluster.application_nodes.name:
         yield Problem(
             key="gateway_pool.name", message=f"'{pool.name}' is cluster.applicationNodes too; names must differ"
         )
+
+
+def _minor(version: str) -> int:
+    return int(version.partition(".")[2])
 
 
 def _hosted_zones(edge: NlbEdge, network: EksNetwork) -> Iterator[Problem]:

@@ -176,6 +176,18 @@ def gke_program() -> Program:
     return run(stack_file("gke"), stack="gke")
 
 
+@pytest.fixture
+def eks() -> dict[str, Any]:
+    """The configuration of eks; each test may change its own copy."""
+    return stack_file("eks")
+
+
+@pytest.fixture(scope="session")
+def eks_program() -> Program:
+    """What eks registers: one run for all tests that only look at it."""
+    return run(stack_file("eks"), stack="eks")
+
+
 @pytest.fixture(scope="session")
 def dev_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """What dev registers: one run for all tests that only look at it."""

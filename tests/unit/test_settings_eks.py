@@ -71,7 +71,7 @@ def test_one_bad_configuration_of_each_kind_all_at_once(eks: dict[str, Any]) -> 
 
 
 def test_pool_without_a_subnet(eks: dict[str, Any]) -> None:
-    eks["gateway_pool"] = {"kind": "eks", "zones": ["eu-central-1a", "eu-central-1c"]}
+    eks["gateway_pool"] = {"kind": "eks", "version": "1.34", "zones": ["eu-central-1a", "eu-central-1c"]}
     assert found(eks) == {
         "gateway_pool.zones[1]": "'eu-central-1c' has no subnet: it is not under network.zones (there: eu-central-1a, "
         "eu-central-1b)"
@@ -87,9 +87,16 @@ def test_zone_that_nobody_keeps(eks: dict[str, Any]) -> None:
 
 
 def test_names_of_node_groups_differ(eks: dict[str, Any]) -> None:
-    eks["gateway_pool"] = {"kind": "eks", "name": "application"}
+    eks["gateway_pool"] = {"kind": "eks", "version": "1.34", "name": "application"}
     assert found(eks) == {
         "gateway_pool.name": "'application' is cluster.applicationNodes too; names must differ",
+    }
+
+
+def test_nodes_are_not_newer_than_their_control_plane(eks: dict[str, Any]) -> None:
+    eks["gateway_pool"] = {"kind": "eks", "version": "1.35"}
+    assert found(eks) == {
+        "gateway_pool.version": "is 1.35, newer than the cluster (1.34); nodes follow their control plane"
     }
 
 
