@@ -14,6 +14,7 @@ from lab import cluster, deploy, network, network_policy, sim
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance, default_name
+from lab.nlb import security_group
 
 
 def say(line: str) -> None:
@@ -47,7 +48,7 @@ def status(instance: Instance, arguments: argparse.Namespace) -> int:
 
 
 def counters(instance: Instance, arguments: argparse.Namespace) -> int:
-    found = {**network.counters(instance), **network_policy.counters(instance)}
+    found = {**network.counters(instance), **network_policy.counters(instance), **security_group.counters(instance)}
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
@@ -79,7 +80,9 @@ COMMANDS = {
     "up": Command(up, "start what does not run; nothing happens to what does", up_arguments),
     "status": Command(status, "what runs and what does not; exit status 1 unless all does", json_argument),
     "counters": Command(
-        counters, "how many packets each rule of the router decided on, and NetworkPolicies dropped", json_argument
+        counters,
+        "how many packets each rule of the router decided on, and NetworkPolicies and NLBs dropped",
+        json_argument,
     ),
     "down": Command(down, "remove the lab and all that it left"),
     "pulumi": Command(runner.run_pulumi, "run pulumi on the lab", runner.pulumi_arguments),

@@ -33,6 +33,7 @@ from lab.errors import LabError, NotStarted
 from lab.files import write
 from lab.google import agent as google
 from lab.instance import Instance, base_directory
+from lab.nlb import agent as nlb
 from lab.programs import pinned
 from lab.service import Service
 from lab.topology import CONTROL, MACHINES, NODES
@@ -72,6 +73,7 @@ def full_plan(instance: Instance) -> Plan:
                 control_plane.etcd(instance),
                 registry.registry(instance),
                 *internet.servers(instance),
+                nlb.proxy(instance),
                 *(it for services in nodes for it in services if it.name == "containerd"),
             ],
             [control_plane.api_server(instance)],
@@ -79,6 +81,7 @@ def full_plan(instance: Instance) -> Plan:
                 *control_plane.controllers(instance),
                 dns.coredns(instance),
                 load_balancer.agent(instance),
+                nlb.agent(instance),
                 network_policy.agent(instance),
                 google.agent(instance),
                 *(it for services in nodes for it in services if it.name != "containerd"),

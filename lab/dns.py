@@ -3,6 +3,8 @@
 from lab import pki
 from lab.files import write
 from lab.instance import Instance
+from lab.nlb.addresses import DOMAIN
+from lab.nlb.data_path import NAMES_RELOAD, names_file
 from lab.programs import pinned
 from lab.service import Service
 from lab.topology import (
@@ -27,7 +29,7 @@ def coredns(instance: Instance) -> Service:
     directory = instance.directory / CONTROL / "dns"
     kubeconfig = pki.kubeconfig(instance, USER, USER)
     zone = write(directory / "internet.zone", render_zone())
-    corefile = write(directory / "Corefile", render_corefile(str(kubeconfig), str(zone)))
+    corefile = write(directory / "Corefile", render_corefile(str(kubeconfig), str(zone), str(names_file(instance))))
     command = (pinned("coredns"), "-conf", str(corefile))
     return Service(CONTROL, "coredns", command, "http://127.0.0.1:8181/ready", files=(corefile, zone))
 
@@ -37,8 +39,11 @@ def resolv_conf(instance: Instance) -> str:
     return str(write(instance.directory / "resolv.conf", f"nameserver {CONTROL_PLANE}\n", 0o644))
 
 
-def render_corefile(kubeconfig: str, zone: str) -> str:
-    """CoreDNS's configuration. The zone of the lab's internet is the root: a name in neither is NXDOMAIN at once."""
+def render_corefile(kubeconfig: str, zone: str, load_balancers: str) -> str:
+    """CoreDNS's configuration. The zone of the lab's internet is the root: a name in none is NXDOMAIN at once.
+
+    The names of load balancers come and go, so they are in a file of their own that is read again when it changes.
+    """
     return f""".:53 {{
     bind {CONTROL_PLANE} {RESOLVER}
     errors
@@ -46,6 +51,12 @@ def render_corefile(kubeconfig: str, zone: str) -> str:
     kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{
         kubeconfig "{kubeconfig}" lab
         pods insecure
+    }}
+    hosts "{load_balancers}" {DOMAIN} {{
+        ttl 5
+        reload {NAMES_RELOAD * 1000:.0f}ms
+        no_reverse
+        fallthrough
     }}
     file "{zone}" .
 }}

@@ -136,7 +136,14 @@ WAYS = (
         f"ip daddr {LOAD_BALANCER_FIRST}-{LOAD_BALANCER_LAST}",
     ),
     Way("internet-to-node-port", "internet", "nodes", "Services of type NodePort", "tcp dport 30000-32767"),
+    # The load balancer's own security group, in its machine, decides on these.
+    Way("lab-internet-to-nlb", "internet", "nlb", "public addresses of NLBs", f"ip daddr {topology.NLB_RANGE}"),
+    Way("lab-control-to-nlb", "control", "nlb", "people at a shell"),
+    # The AWS load balancer controller opens the nodes' security group to an NLB, and for its health checks.
+    Way("lab-nlb-to-nodes", "nlb", "nodes", "NLBs reach their targets", "meta l4proto tcp"),
 )
+PROXIED = 1
+"""The mark of connections that a proxying machine began, maybe in a client's name: replies go back to that machine."""
 DEFAULT = "default-deny"
 """The counter of packets between other machines than nodes that have no way."""
 
@@ -168,9 +175,14 @@ table ip {TABLE} {{
         oifname {_zone("nodes")} accept comment "ingress is allowed"
         counter name "{DEFAULT}" comment "nothing else passes"
     }}
+    chain proxied {{
+        type filter hook prerouting priority mangle;
+        iifname {_zone("nlb")} ct state new ct mark set {PROXIED}
+        iifname != {_zone("nlb")} ct mark {PROXIED} meta mark set {PROXIED} comment "its source is not where it goes"
+    }}
     chain source-nat {{
         type nat hook postrouting priority srcnat;
-        ip saddr 10.0.0.0/8 oifname {_zone("internet")} snat to {NAT} comment "the internet sees one address"
+        ip saddr 10.0.0.0/8 oifname {_zone("internet", "nlb")} snat to {NAT} comment "the internet sees one address"
     }}
 }}
 """
@@ -217,8 +229,8 @@ def _chain_name(pool: str, direction: str) -> str:
     return f"{pool}-{direction.lower()}"
 
 
-def _zone(name: str) -> str:
-    return _set(f'"{machine}"' for machine in ZONES[name])
+def _zone(*names: str) -> str:
+    return _set(f'"{machine}"' for name in names for machine in ZONES[name])
 
 
 def _set(items: Iterable[str]) -> str:

@@ -28,6 +28,7 @@ from lightkube.types import PatchType
 
 from lab import pki, service
 from lab.instance import Instance
+from lab.nlb import spec
 from lab.topology import CONTROL, LOAD_BALANCER_FIRST, LOAD_BALANCER_LAST, NODES, ROUTER
 
 USER = "load-balancer"
@@ -48,17 +49,17 @@ def agent(instance: Instance, status_only: bool = False) -> service.Service:
         "load-balancer",
         (*command, "--status-only") if status_only else command,
         environment={"PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONUNBUFFERED": "1"},
-        files=(Path(__file__),),
+        files=(Path(__file__), Path(spec.__file__)),
     )
 
 
 def allocate(services: Iterable[Service]) -> dict[Key, IPv4Address]:
-    """An address for each Service of type LoadBalancer.
+    """An address for each Service of type LoadBalancer that wants no NLB (lab.nlb gives those theirs).
 
     What a Service has it keeps; spec.loadBalancerIP is honoured; otherwise the name decides, so that a Service made
     anew gets the same address again. One that asks for an address outside the pool, or taken, gets none.
     """
-    wanting = {_key(it): it for it in services if _spec(it).type == "LoadBalancer"}
+    wanting = {_key(it): it for it in services if _spec(it).type == "LoadBalancer" and not spec.is_wanted(it)}
     result: dict[Key, IPv4Address] = {}
 
     def give(key: Key, address: IPv4Address) -> bool:

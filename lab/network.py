@@ -17,6 +17,8 @@ from lab.programs import system
 from lab.topology import LINKS, MACHINES, ROUTER, Link
 
 DIRECTORY = Path("/run/netns")
+PROXY_TABLE = 100
+"""The routing table for what a proxying machine gets; also the priority of the rule that leads to it."""
 
 
 def create(instance: Instance, machines: tuple[str, ...] = MACHINES) -> None:
@@ -85,7 +87,13 @@ def _create_links(instance: Instance) -> None:
     )
     _batch(router, (command for link in LINKS for command in _router_side(link)))
     for link in LINKS:
-        _batch(instance.netns(link.machine).name, _machine_side(link))
+        machine = instance.netns(link.machine).name
+        _batch(machine, _machine_side(link))
+        if link.is_proxy:
+            _route_apart(
+                router, f"fwmark {firewall.PROXIED}", f"default via {link.addresses[0]} dev {link.machine} onlink"
+            )
+            _route_apart(machine, "iif eth0", "local default dev lo")
 
 
 def _router_side(link: Link) -> Iterator[str]:
@@ -102,7 +110,18 @@ def _machine_side(link: Link) -> Iterator[str]:
     for address in link.addresses:
         yield f"address replace {address}/32 dev eth0"
     yield "link set eth0 up"
+    if link.is_proxy:
+        for network in link.routed:
+            yield f"route replace local {network} dev lo"
     yield f"route replace default via {link.gateway} dev eth0 onlink src {link.addresses[0]}"
+
+
+def _route_apart(namespace: str, which: str, route: str) -> None:
+    """Have the packets that `which` (a selector of ip-rule) means go by this route, whatever else the routes say."""
+    _batch(namespace, [f"route replace {route} table {PROXY_TABLE}"])
+    rules = json.loads(_run(["ip", "-n", namespace, "-json", "rule", "show"]))
+    if not any(rule["priority"] == PROXY_TABLE for rule in rules):
+        _batch(namespace, [f"rule add priority {PROXY_TABLE} {which} lookup {PROXY_TABLE}"])
 
 
 def _load_rules(instance: Instance) -> None:

@@ -72,7 +72,7 @@ def services(instance: Instance, node: Node) -> list[Service]:
     kubelet = write(directory / "kubelet.json", json.dumps(kubelet_settings, indent=2))
     kubelet_user = pki.kubeconfig(instance, node.name, f"system:node:{node.name}", ["system:nodes"])
     proxy_user = pki.kubeconfig(instance, "kube-proxy", "system:kube-proxy")
-    labels = ",".join(f"{key}={value}" for key, value in node.pool.labels.items())
+    labels = ",".join(f"{key}={value}" for key, value in node.labels.items())
     return [
         Service(
             node.name,

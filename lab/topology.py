@@ -13,6 +13,8 @@ SERVICES_RANGE = IPv4Network("10.2.0.0/20")
 CONTROL_PLANE_RANGE = IPv4Network("10.5.0.0/28")
 SERVERS_RANGE = IPv4Network("198.51.100.0/24")
 CLIENTS_RANGE = IPv4Network("203.0.113.0/24")
+NLB_RANGE = IPv4Network("192.0.2.0/24")
+"""Public addresses of NLBs."""
 GOOGLE_RANGE = IPv4Network("199.36.153.0/24")
 RESTRICTED_APIS = IPv4Network("199.36.153.4/30")
 """restricted.googleapis.com: Google's APIs, those alone that VPC Service Controls know."""
@@ -51,6 +53,8 @@ class Link:
     addresses: tuple[IPv4Address, ...]
     routed: tuple[IPv4Network, ...] = ()
     """What else the router reaches through this machine."""
+    is_proxy: bool = False
+    """It has the addresses of `routed` itself, and speaks to others in its clients' names: replies go back to it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,25 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class AvailabilityZone:
+    """A zone of the region: an NLB has a network interface and an address of the internet in each."""
+
+    name: str
+    nodes: tuple[str, ...]
+    subnet: IPv4Network
+    """Its public subnet, where the NLBs' network interfaces are: what targets see of an NLB."""
+    public: IPv4Network
+    """The addresses of the internet that lead to them: the last bits are the same."""
+
+
+REGION = "eu-central-1"
+AVAILABILITY_ZONES = (
+    AvailabilityZone("eu-central-1a", ("app-1", "open"), IPv4Network("10.6.0.0/24"), IPv4Network("192.0.2.0/25")),
+    AvailabilityZone("eu-central-1b", ("app-2", "gateway"), IPv4Network("10.6.1.0/24"), IPv4Network("192.0.2.128/25")),
+)
+
+
+@dataclass(frozen=True)
 class Node:
     """A Kubernetes node."""
 
@@ -75,6 +98,19 @@ class Node:
     pool: Pool
     address: IPv4Address
     pods: IPv4Network
+
+    @property
+    def zone(self) -> AvailabilityZone:
+        (found,) = [zone for zone in AVAILABILITY_ZONES if self.name in zone.nodes]
+        return found
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {
+            **self.pool.labels,
+            "topology.kubernetes.io/region": REGION,
+            "topology.kubernetes.io/zone": self.zone.name,
+        }
 
 
 POOLS = (
@@ -96,6 +132,8 @@ ROUTER = "router"
 CONTROL = "control"
 INTERNET = "internet"
 GOOGLE = "google"
+NLB = "nlb"
+NLB_LINK = IPv4Network("10.6.255.0/30")
 CLIENTS = {"client-a": IPv4Address("203.0.113.10"), "client-b": IPv4Address("203.0.113.20")}
 
 LINKS = (
@@ -108,6 +146,7 @@ LINKS = (
     ),
     Link(INTERNET, SERVERS_RANGE[1], (*SERVERS.values(), MUTUAL_ADDRESS)),
     Link(GOOGLE, GOOGLE_RANGE[1], (*PRIVATE_APIS, *RESTRICTED_APIS, METADATA_ADDRESS)),
+    Link(NLB, NLB_LINK[1], (NLB_LINK[2],), (NLB_RANGE, *(zone.subnet for zone in AVAILABILITY_ZONES)), is_proxy=True),
     # 203.0.113.1 stays free: a document uses it for a client of its own.
     *(Link(name, CLIENTS_RANGE[254], (address,)) for name, address in CLIENTS.items()),
 )
@@ -120,5 +159,6 @@ ZONES = {
     "control": (CONTROL,),
     "internet": (INTERNET, *CLIENTS),
     "google": (GOOGLE,),
+    "nlb": (NLB,),
 }
 """Names for sets of machines, for the router's rules."""

@@ -21,6 +21,7 @@ PACKAGES = (
     "etcd-client",
     "etcd-server",
     "ethtool",
+    "haproxy",
     "iproute2",
     "ipset",
     "iptables",
@@ -34,7 +35,7 @@ PACKAGES = (
     "util-linux",
 )
 # Debian enables these on installation: they would come up at the next boot, though only the lab is to run them.
-SERVICES = ("containerd", "docker-registry", "etcd")
+SERVICES = ("containerd", "docker-registry", "etcd", "haproxy")
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 POLICY_TEXT = "#!/bin/sh\n# Put here by meshgate while it installs packages. May be removed.\nexit 101\n"
