@@ -128,9 +128,7 @@ class Access(Model):
 
     def problems(self) -> Iterator[Problem]:
         if self.policy == "cluster-admin" and self.namespaces:
-            yield Problem(
-                key="policy", message="is cluster-admin, which is of the whole cluster; in namespaces use admin"
-            )
+            yield Problem(key="policy", message="is cluster-admin, for the whole cluster only; in namespaces use admin")
 
 
 class ControlPlaneLogs(Model):
@@ -161,6 +159,10 @@ class LoadBalancerController(Model):
         str, matching(r"(https|oci)://\S+|(?!.*://).+", "https://..., oci://... or the path of a directory")
     ] = "https://aws.github.io/eks-charts"
     """A Helm repository (https://, oci://) or a directory that holds aws-load-balancer-controller."""
+
+    image: str | None = None
+    """Repository of its image, without a tag; left out, eks/aws-load-balancer-controller of public.ecr.aws, through the
+    network's cache of that where it has one."""
 
     replicas: Annotated[int, Field(ge=1)] = 2
 

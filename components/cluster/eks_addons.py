@@ -31,7 +31,7 @@ class AddOns:
         kube_proxy = self._add_on("kube-proxy")
         agent = self._add_on("eks-pod-identity-agent")
         cni_role = role(
-            f"{self.name}-vpc-cni",
+            f"{self.name}-vpc-cni-role",
             description=f"VPC CNI of the cluster {self.settings.name}",
             trust=pod_trust(self.identity, CNI_SERVICE_ACCOUNT),
             managed=("AmazonEKS_CNI_Policy",),

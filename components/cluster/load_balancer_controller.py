@@ -102,7 +102,7 @@ class LoadBalancerController(pulumi.ComponentResource):
             "vpcId": args.network,
             "replicaCount": args.controller.replicas,
             "podDisruptionBudget": {"maxUnavailable": 1},
-            "image": {"repository": pulumi.Output.concat(prefixes.apply(_registry), f"/eks/{NAME}")},
+            "image": {"repository": args.controller.image or prefixes.apply(_image)},
             "serviceAccount": {
                 "create": True,
                 "name": NAME,
@@ -134,9 +134,9 @@ class LoadBalancerController(pulumi.ComponentResource):
         self.register_outputs({"release": self.release.name})
 
 
-def _registry(prefixes: Mapping[str, str]) -> str:
-    """Where images of the public registry come from: the network's cache of it, where it has one."""
-    return prefixes.get(PUBLIC_REGISTRY, PUBLIC_REGISTRY)
+def _image(prefixes: Mapping[str, str]) -> str:
+    """The image's repository: in the network's cache of the public registry, where it has one."""
+    return f"{prefixes.get(PUBLIC_REGISTRY, PUBLIC_REGISTRY)}/eks/{NAME}"
 
 
 def _source(controller: LoadBalancerControllerSettings) -> dict[str, Any]:
