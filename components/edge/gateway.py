@@ -160,6 +160,8 @@ def _values(args: NlbGatewayArgs) -> dict[str, Any]:
             "annotations": service_annotations(gateway, args.balancer_certificate),
             "loadBalancerSourceRanges": [str(cidr) for cidr in gateway.balancer.source_ranges],
             # Each port is a listener of the balancer: the status port is none, health checks reach it on the pods.
+            # A node's port that no balancer uses would be another way in, and hide the client's address.
+            **({"allocateLoadBalancerNodePorts": False} if gateway.balancer.target_type == "ip" else {}),
             "ports": [service_port("http2", HTTP_PORT, http), service_port("https", HTTPS_PORT, https)],
         },
         replicas=gateway.replicas,

@@ -43,12 +43,13 @@ def servers(gateway: NlbGateway, credentials: Mapping[str, T]) -> list[dict[str,
             }
         )
     tls = gateway.tls
+    if isinstance(tls, BalancerTls) and not tls.https_server:
+        return found
     if tls.credential is not None:
-        # A balancer that speaks TLS to its targets names no server.
-        any_name = isinstance(tls, BalancerTls) or tls.any_server_name
         found.append(
             {
-                "hosts": ["*"] if any_name else hosts,
+                # A balancer that speaks TLS to its targets names no server.
+                "hosts": ["*"] if isinstance(tls, BalancerTls) or tls.any_server_name else hosts,
                 "port": _port(HTTPS_PORT, "https", "HTTPS"),
                 "tls": {
                     "mode": "SIMPLE",
