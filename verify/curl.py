@@ -93,6 +93,9 @@ class Request:
     follow: bool = False
     """Whether redirects are followed."""
 
+    proxy: str | None = None
+    """<address>:<port> of an HTTP proxy that is asked for it: by CONNECT for https, with the whole URL for http."""
+
     connect_seconds: int = TIMEOUT
     """How long a connection may take to come about."""
 
@@ -105,7 +108,9 @@ class Request:
         """curl's command line; the facts about the transfer come after `separator` on stdout."""
         command = [
             # --disable comes first: no ~/.curlrc; no proxy of the environment either.
-            *("curl", "--disable", "--noproxy", "*", "--silent", "--show-error", "--verbose"),
+            *("curl", "--disable"),
+            *(("--noproxy", "*") if self.proxy is None else ("--noproxy", "", "--proxy", f"http://{self.proxy}")),
+            *("--silent", "--show-error", "--verbose"),
             *("--max-time", str(TIMEOUT), "--connect-timeout", str(self.connect_seconds)),
             *("--user-agent", self.user_agent),
             *("--write-out", separator + '{"transfer": %{json}, "headers": %{header_json}}'),

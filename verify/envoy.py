@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from verify.errors import VerifyError
@@ -19,8 +21,32 @@ LOG_DELAY = 6
 """Seconds until a line is surely in the log: Envoy writes every second, the kubelet may be busy."""
 
 LOG_PAUSE = 0.5
+
 EVER = 10 * 365 * 86400
 """Seconds that no log is older than."""
+
+LISTENERS = r"listener\..*"
+"""Where the counters of all listeners are."""
+
+CONFIG_DUMP = {
+    "listener": ("dynamic_listeners", ("active_state", "listener")),
+    "route": ("dynamic_route_configs", ("route_config",)),
+    "cluster": ("dynamic_active_clusters", ("cluster",)),
+}
+"""Envoy's names for what istiod gives it, and where in each entry the thing itself is."""
+
+L = TypeVar("L")
+
+
+def awaited(lines: Callable[[], Iterator[L]], match: Callable[[L], bool], stop: threading.Event) -> L | None:
+    """The first line that matches; `lines` reads them anew until it must be there."""
+    end = time.monotonic() + LOG_DELAY
+    while True:
+        for line in lines():
+            if match(line):
+                return line
+        if time.monotonic() > end or stop.wait(LOG_PAUSE):
+            return None
 
 
 @dataclass
@@ -44,13 +70,7 @@ class Proxies:
 
     def line(self, match: Callable[[AccessLogLine], bool], since: float) -> AccessLogLine | None:
         """The first access log line after `since` (a `time.monotonic()`) that matches; waits until it must be there."""
-        end = time.monotonic() + LOG_DELAY
-        while True:
-            for line in self._lines(since):
-                if match(line):
-                    return line
-            if time.monotonic() > end or self.stop.wait(LOG_PAUSE):
-                return None
+        return awaited(lambda: self._lines(since), match, self.stop)
 
     def _lines(self, since: float) -> Iterator[AccessLogLine]:
         seconds = int(time.monotonic() - since) + 2
@@ -70,16 +90,16 @@ class Proxies:
         return len(lines), sum(text in line for line in lines)
 
     @contextmanager
-    def counting(self, counter: str) -> Iterator[Watch]:
-        """How much the listeners' counters `listener.<address>.<counter>` rise together during the block.
+    def counting(self, counter: str, scope: str = LISTENERS) -> Iterator[Watch]:
+        """How much the counters `<scope>.<counter>` rise together during the block; `scope` is a regular expression.
 
         One at a time, so that probes do not count each other's. Raises VerifyError when there is no such counter.
         """
         with self._one_at_a_time:
-            before = self._sum(counter)
+            before = self._sum(scope, counter)
             watch = Watch()
             yield watch
-            watch.rise = self._sum(counter) - before
+            watch.rise = self._sum(scope, counter) - before
 
     def clusters(self) -> set[Cluster]:
         """The services that the proxies know."""
@@ -91,12 +111,25 @@ class Proxies:
         texts = self._administration("listeners")
         return {int(port) for text in texts for port in re.findall(r":(\d+)$", text, re.MULTILINE)}
 
+    def config(self, kind: Literal["listener", "route", "cluster"], name: str) -> dict[str, Any]:
+        """One part of what istiod has given the first of the proxies, as `istioctl proxy-config` shows it.
+
+        Empty when there is none of that name.
+        """
+        resource, path = CONFIG_DUMP[kind]
+        said = next(self._administration(f"config_dump?resource={resource}&name_regex={quote(re.escape(name))}"), "{}")
+        for found in json.loads(said).get("configs", []):
+            for key in path:
+                found = found.get(key, {})
+            return dict(found)
+        return {}
+
     def certificates(self) -> str:
         """What the proxies say of the certificates that they hold: JSON."""
         return "".join(self._administration("certs"))
 
-    def _sum(self, counter: str) -> int:
-        pattern = rf"^listener\..*\.{re.escape(counter)}$"
+    def _sum(self, scope: str, counter: str) -> int:
+        pattern = rf"^{scope}\.{re.escape(counter)}$"
         values = [
             int(value)
             for text in self._administration(f"stats?filter={quote(pattern)}")
@@ -104,7 +137,7 @@ class Proxies:
         ]
         if not values:
             raise VerifyError(
-                f"the proxies {self.namespace}/{self._selector} keep no counter listener.*.{counter}; "
+                f"the proxies {self.namespace}/{self._selector} keep no counter {scope}.{counter}; "
                 "their pods' annotation proxy.istio.io/config must have it under proxyStatsMatcher"
             )
         return sum(values)

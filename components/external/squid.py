@@ -25,6 +25,9 @@ MEMORY_LIMIT = "256Mi"
 CLIENTS: tuple[Step, ...] = ("client", "client-allow-any", "client-registry-only", "client-http", "client-tcp")
 """The steps whose pods may use it."""
 
+LOG_FORMAT = '%ts.%03tu %6tr %>a %Ss/%03>Hs %<st %rm %ru %[un %Sh/%<a %mt "%{User-Agent}>h"'
+"""Squid's own, with the user agent."""
+
 DIRECTORY = "/etc/meshgate"
 FILE = "squid.conf"
 
@@ -118,8 +121,8 @@ http_access deny !CONNECT !http_port
 http_access allow clients
 http_access deny all
 
-# Squid's own format, with the user agent; nothing of connections that asked for nothing, as the kubelet's do.
-logformat meshgate %ts.%03tu %6tr %>a %Ss/%03>Hs %<st %rm %ru %[un %Sh/%<a %mt "%{{User-Agent}}>h"
+# Nothing of connections that asked for nothing, as the kubelet's do.
+logformat meshgate {LOG_FORMAT}
 acl asked has request
 access_log stdio:/dev/stdout logformat=meshgate asked
 cache_log /dev/stderr
