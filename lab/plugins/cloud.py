@@ -63,7 +63,7 @@ class Kind:
     """What the SDK does not say of a resource type. Paths are as on the wire, `a.b[].c` for every element of a list."""
 
     id: str | Callable[[Mapping[str, Any]], str] = ""
-    """The id, with `{property}` and `{random}`, or a function of the properties; no two resources of a type share one."""
+    """The id, with `{property}` and `{random}`, or a function of those; no two resources of a type share one."""
 
     unique: str = ""
     """What else no two resources of the type share, with `{property}`; what is left out counts as empty."""
@@ -396,7 +396,7 @@ class Cloud(Plugin):
                 if isinstance(value, str) and value:
                     yield where, type_, value, record
         if record.type not in self.kinds:
-            for where, value in _leaves(record.inputs):
+            for where, value in leaves(record.inputs):
                 if isinstance(value, str) and self.refers(value):
                     yield where, "", value, record
 
@@ -533,13 +533,14 @@ def values_at(data: Plain, path: str, prefix: str = "") -> Iterator[tuple[str, P
             yield place, item
 
 
-def _leaves(value: Plain, path: str = "") -> Iterator[tuple[str, Plain]]:
+def leaves(value: Plain, path: str = "") -> Iterator[tuple[str, Plain]]:
+    """The values at the ends of nested data, each with its path."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}" if path else key)
+            yield from leaves(item, f"{path}.{key}" if path else key)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _leaves(item, f"{path}[{index}]")
+            yield from leaves(item, f"{path}[{index}]")
     else:
         yield path, value
 

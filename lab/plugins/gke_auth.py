@@ -1,33 +1,12 @@
-"""The stand-in for gke-gcloud-auth-plugin, which kubeconfigs of GKE clusters name: the lab's administrator.
-
-Google's prints an access token of the caller's; this one prints the client certificate of the lab's administrator, for
-the cluster of the simulated cloud is the lab's own API server.
-"""
+"""The stand-in for gke-gcloud-auth-plugin, which kubeconfigs of GKE clusters name: the lab's administrator."""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import sys
 
-from lab.instance import Instance
+from lab.plugins.exec_credential import printed
 from lab.plugins.guard import refusal
-
-
-def credential(instance: Instance, version: str) -> dict[str, object]:
-    """An ExecCredential of this version of client.authentication.k8s.io."""
-    kubeconfig = json.loads(instance.kubeconfig.read_text())
-    user = kubeconfig["users"][0]["user"]
-    status = {
-        "clientCertificateData": _decoded(user["client-certificate-data"]),
-        "clientKeyData": _decoded(user["client-key-data"]),
-    }
-    return {"apiVersion": version, "kind": "ExecCredential", "status": status}
-
-
-def _decoded(data: str) -> str:
-    return base64.b64decode(data).decode()
 
 
 def main() -> int:
@@ -38,10 +17,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    # Clients say which version they take; those that do not are old enough for the first.
-    asked = json.loads(os.environ.get("KUBERNETES_EXEC_INFO") or "{}")
-    version = asked.get("apiVersion", "client.authentication.k8s.io/v1beta1")
-    print(json.dumps(credential(Instance(os.environ["MESHGATE_LAB"]), version)))
+    print(printed())
     return 0
 
 

@@ -32,7 +32,7 @@ from pulumi.runtime.rpc import UNKNOWN
 from lab import pki
 from lab.control_plane import admin_kubeconfig
 from lab.instance import Instance
-from lab.plugins import gcp, gke_auth, guard, sdk
+from lab.plugins import exec_credential, gcp, gke_auth, guard, sdk
 from lab.plugins.base import Plain, PluginError, Unfinished, plain_map, wire
 from lab.plugins.store import Failure, Store
 
@@ -839,7 +839,7 @@ def test_nothing_happens_outside_the_lab(cloud: Cloud, monkeypatch: pytest.Monke
 def test_the_clusters_credentials_are_the_labs(instance: Instance) -> None:
     admin_kubeconfig(instance)
     version = "client.authentication.k8s.io/v1"
-    given = gke_auth.credential(instance, version)
+    given = exec_credential.credential(instance, version)
     assert (given["apiVersion"], given["kind"]) == (version, "ExecCredential")
     status: Any = given["status"]
     assert status["clientCertificateData"].startswith("-----BEGIN CERTIFICATE-----")

@@ -1,0 +1,1 @@
+"""The simulated AWS, service by service: resource types and rules (see lab/plugins/aws.py)."""
