@@ -174,6 +174,8 @@ class _Mocks(pulumi.runtime.Mocks):
                 ]
             }
             outputs["status"] = {"loadBalancer": {"ingress": [self.balancer]}}
+        elif args.typ == "kubernetes:core/v1:Service":
+            outputs["spec"] = {"clusterIP": "10.2.0.99", **args.inputs["spec"]}
         elif kind == "Job":
             outputs["status"] = {"succeeded": 1}
         elif kind == "Account":
