@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab import control_plane, load_balancer, pki
 from lab.instance import Instance
+from lab.nlb import agent as nlb
 from lab.programs import pinned
 from lab.service import Service
 from lab.topology import CONTROL, NODES, PODS_RANGE
@@ -34,6 +35,7 @@ def services(instance: Instance) -> list[list[Service]]:
                 files=(STAGES,),
             ),
             load_balancer.agent(instance, status_only=True),
+            nlb.agent(instance, status_only=True),
         ],
     ]
 
@@ -47,7 +49,13 @@ def nodes() -> str:
             "metadata": {
                 "name": node.name,
                 "annotations": {"meshgate.dev/address": str(node.address)},  # for stages.yaml
-                "labels": {**node.pool.labels, "kubernetes.io/hostname": node.name, "kubernetes.io/os": "linux"},
+                "labels": {
+                    **node.labels,
+                    # One set of nodes stands in for those of either cloud.
+                    "eks.amazonaws.com/nodegroup": node.pool.name,
+                    "kubernetes.io/hostname": node.name,
+                    "kubernetes.io/os": "linux",
+                },
             },
             "spec": {
                 "podCIDR": str(node.pods),

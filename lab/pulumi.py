@@ -34,13 +34,14 @@ from lab.topology import CLIENTS, CONTROL
 CHECKOUT = Path(__file__).resolve().parent.parent
 OVERLAY = CHECKOUT / "lab" / "overlay.yaml"
 STAND_IN_PROGRAMS = CHECKOUT / "lab" / "plugins" / "bin"
+STAND_IN_CHARTS = CHECKOUT / "lab" / "charts"
 # What a program may need of the caller's environment; everything else stays out, so that no credential, backend or
 # kubeconfig of the caller reaches the lab.
 PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ", "TMPDIR", "CI", "XDG_CACHE_HOME")
 PASSED_ON_PREFIXES = ("LC_", "MESHGATE_")
 
-STAND_INS = ("pulumi-resource-gcp", "pulumi-resource-tls")
-CREDENTIALS = ("gke-gcloud-auth-plugin",)
+STAND_INS = ("pulumi-resource-aws", "pulumi-resource-gcp", "pulumi-resource-tls")
+CREDENTIALS = ("aws", "gke-gcloud-auth-plugin")
 """What kubeconfigs of simulated clusters run for credentials."""
 
 PLUGINS = ("pulumi-language-python", "pulumi-analyzer-policy-python", "pulumi-resource-kubernetes")
@@ -124,6 +125,7 @@ def overlay(instance: Instance) -> list[dict[str, Any]]:
     values = {
         "kubeconfig": str(instance.kubeconfig),
         "charts": str(tools.charts_dir()),
+        "stand_in_charts": str(STAND_IN_CHARTS),
         "instance": instance.name,
         "internet_ca": str(instance.internet_ca),
         "internet_client_certificate": str(instance.internet_client_certificate),

@@ -24,6 +24,7 @@ from lab.plugins import guard
 # What the overlay may touch: an environment must mean the same on the lab as anywhere else, but for these.
 OVERLAY_KEYS = {
     "meshgate:cluster.kubeconfig",
+    "meshgate:cluster.loadBalancerController.charts",
     "meshgate:istio.charts",
     "meshgate:istio.values.env.PILOT_ENABLE_ALPN_FILTER",
     "meshgate:istio.values.env.PILOT_ENABLE_METADATA_EXCHANGE",
@@ -239,12 +240,16 @@ def test_the_overlays_keys_are_limited() -> None:
     assert set().union(*map(paths, parts)) == OVERLAY_KEYS
 
 
-@pytest.mark.parametrize("kind", ["onprem", "gke"])
+@pytest.mark.parametrize("kind", ["onprem", "gke", "eks"])
 def test_a_cluster_of_the_cloud_brings_its_own_kubeconfig(instance: Instance, kind: str) -> None:
     config = {"meshgate:layers": ["cluster"], "meshgate:cluster": {"kind": kind}}
     over = runner.overlaid(config, runner.overlay(instance))
-    lab = {"kubeconfig": str(instance.kubeconfig)} if kind == "onprem" else {}
-    assert over["meshgate:cluster"] == {"kind": kind, **lab}
+    lab: dict[str, dict[str, Any]] = {
+        "onprem": {"kubeconfig": str(instance.kubeconfig)},
+        # The chart of its load balancer controller is a stand-in.
+        "eks": {"loadBalancerController": {"charts": str(runner.STAND_IN_CHARTS)}},
+    }
+    assert over["meshgate:cluster"] == {"kind": kind, **lab.get(kind, {})}
 
 
 @pytest.mark.parametrize(("mesh", "touched"), [({"kind": "istiod"}, True), ({}, True), ({"kind": "managed"}, False)])
