@@ -2,7 +2,7 @@
 
 The controller's own policy (docs/install/iam_policy.json of v3.5.0) is for every cluster, account and kind of load
 balancer. Here what it makes and changes bears this cluster's tag, is in one region and account, and is a network load
-balancer. It has no calls of what the chart's values switch off: Ingress (listener rules), Gateway API, WAF, Shield,
+balancer. It changes nothing of what the chart's values switch off: Ingress (listener rules), Gateway API, WAF, Shield,
 Cognito. tests/unit/test_load_balancer_controller.py holds it against the calls of that version.
 """
 
@@ -21,8 +21,10 @@ LOOKS = (
     "ec2:DescribeAccountAttributes",
     "ec2:DescribeAddresses",
     "ec2:DescribeAvailabilityZones",
+    "ec2:DescribeCoipPools",
     "ec2:DescribeInstances",
     "ec2:DescribeInternetGateways",
+    "ec2:DescribeIpamPools",
     "ec2:DescribeNetworkInterfaces",
     "ec2:DescribeRouteTables",
     "ec2:DescribeSecurityGroups",
@@ -30,6 +32,7 @@ LOOKS = (
     "ec2:DescribeTags",
     "ec2:DescribeVpcPeeringConnections",
     "ec2:DescribeVpcs",
+    "ec2:GetCoipPoolUsage",
     "ec2:GetSecurityGroupsForVpc",
     "elasticloadbalancing:DescribeCapacityReservation",
     "elasticloadbalancing:DescribeListenerAttributes",
@@ -49,7 +52,7 @@ LOOKS = (
     "iam:GetServerCertificate",
     "iam:ListServerCertificates",
 )
-"""Calls that change nothing. AWS takes no resource for most of them."""
+"""Calls that change nothing, all that the controller's own policy has. AWS takes no resource for most of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
