@@ -19,8 +19,9 @@ from lightkube.core.exceptions import ApiError
 from lightkube.core.exceptions import ConfigError as KubeconfigError
 from lightkube.core.resource import GlobalResource, NamespacedResource
 from lightkube.models.authorization_v1 import ResourceAttributes, SubjectAccessReviewSpec
+from lightkube.models.core_v1 import ServiceSpec
 from lightkube.resources.authorization_v1 import SubjectAccessReview
-from lightkube.resources.core_v1 import Namespace, Node, Pod, Secret
+from lightkube.resources.core_v1 import Namespace, Node, Pod, Secret, Service
 from lightkube.types import CascadeType
 
 from verify.errors import VerifyError
@@ -140,6 +141,11 @@ class Kube:
     def pods(self, namespace: str, labels: Mapping[str, str]) -> list[str]:
         """Names of the running pods with these labels."""
         return [_name(pod) for pod in self.running(namespace, labels)]
+
+    def service(self, namespace: str, name: str) -> ServiceSpec:
+        """What a Service is to be."""
+        what = f"get Service {namespace}/{name}"
+        return self._ask(what, lambda: self._client.get(Service, name, namespace=namespace).spec) or ServiceSpec()
 
     def secret(self, namespace: str, name: str) -> dict[str, bytes]:
         """A Secret's data, decoded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from settings import Layer, Settings
-from verify import egress, gateway_pool, ingress, mesh, workload_identity
+from verify import edge, egress, external, gateway_pool, ingress, mesh, workload_identity
 from verify.probe import Probe, numbered
 
 SCENARIOS: Mapping[Layer, Callable[[Settings], list[Probe]]] = {
@@ -14,6 +14,8 @@ SCENARIOS: Mapping[Layer, Callable[[Settings], list[Probe]]] = {
     "teams": egress.probes,
     "workload_identity": workload_identity.probes,
     "ingress": ingress.probes,
+    "edge": edge.probes,
+    "external": external.probes,
 }
 """A layer's probes; a new scenario is a module and a line here."""
 
