@@ -283,6 +283,7 @@ def test_placeholders_are_filled(instance: Instance, tmp_path: Path) -> None:
     assert whole["meshgate:verify"]["clients"][0] == {
         "name": "client-a",
         "command": ["nsenter", "--net=/run/netns/mg-unit-client-a", "--"],
+        "address": "203.0.113.10",
     }
 
 
