@@ -25,6 +25,10 @@ UPSTREAM: Mapping[str, Any] = {
     "network_subnets": {
         "nodes": "https://www.googleapis.com/compute/v1/projects/base/regions/europe-west1/subnetworks/nodes",
         "gateway": "https://www.googleapis.com/compute/v1/projects/base/regions/europe-west1/subnetworks/gateway",
+        "public/eu-central-1a": "subnet-1",
+        "public/eu-central-1b": "subnet-2",
+        "private/eu-central-1a": "subnet-3",
+        "private/eu-central-1b": "subnet-4",
     },
     "network_ranges": {"pods": "pods", "services": "services", "gateway_pods": "gateway-pods"},
     "network_cidrs": {
@@ -34,12 +38,13 @@ UPSTREAM: Mapping[str, Any] = {
         "control_plane": "10.5.0.0/28",
         "gateway": "10.0.1.0/28",
         "gateway_pods": "10.3.0.0/20",
+        "vpc": "10.0.0.0/16",
     },
     "network_node_accounts": {
         "application": "app-nodes@base.iam.gserviceaccount.com",
         "gateway": "gw-nodes@base.iam.gserviceaccount.com",
     },
-    "network_security_groups": {},
+    "network_security_groups": {"application": "sg-1", "gateway": "sg-2", "control_plane": "sg-3"},
     "network_dns_zones": {"example.com": "Z0EXAMPLE"},
     "network_image_prefixes": {"docker.io": "europe-west1-docker.pkg.dev/base/docker-io"},
     "cluster_contract": 1,
@@ -84,7 +89,7 @@ AWS_OUTPUTS: Mapping[str, Mapping[str, Any]] = {
         "certificateAuthority": {"data": "<CA>"},
         "identities": [{"oidcs": [{"issuer": "https://oidc.eks.eu-central-1.amazonaws.com/id/EXAMPLE"}]}],
     },
-    "aws:kms/key:Key": {"keyId": "<key id>"},
+    "aws:kms/key:Key": {"keyId": "<id of the key>"},
 }
 """What AWS says of resources besides their inputs, id and ARN."""
 

@@ -57,7 +57,7 @@ def test_every_value_around_the_control_plane(program: Program) -> None:
     }
     assert program.one("eks-cluster-secrets-alias").inputs == {
         "name": "alias/eks/cluster1",
-        "targetKeyId": "<key id>",
+        "targetKeyId": "<id of the key>",
     }
     assert program.one("eks-cluster-logs").inputs == {"name": "/aws/eks/cluster1/cluster", "retentionInDays": 90}
     assert program.one("eks-cluster-role").inputs["description"] == "Control plane of the EKS cluster cluster1"

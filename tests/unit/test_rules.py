@@ -22,8 +22,17 @@ COMMON = {
     "meshgate:egress:EgressGateway",
     "meshgate:teams:Team",
 }
+EDGE = {
+    "meshgate:edge:Edge",
+    "meshgate:edge:EdgeDemo",
+    "meshgate:edge:NlbGateway",
+    "meshgate:ingress:Credential",
+    "meshgate:external:External",
+    "meshgate:external:Squid",
+}
 COMPONENTS = {
     "dev": COMMON
+    | EDGE
     | {
         "meshgate:cluster:OnpremCluster",
         "meshgate:gateway_pool:OnpremGatewayPool",
@@ -46,6 +55,23 @@ COMPONENTS = {
         "meshgate:cluster:GkeCluster",
         "meshgate:gateway_pool:GkeGatewayPool",
         "meshgate:workload_identity:GkeWorkloadIdentity",
+    },
+    "eks": COMMON
+    | EDGE
+    | {
+        "meshgate:network:EksNetwork",
+        "meshgate:network:EksSubnets",
+        "meshgate:network:EksSecurityGroups",
+        "meshgate:network:EksEndpoints",
+        "meshgate:network:EksFlowLogs",
+        "meshgate:network:HostedZones",
+        "meshgate:network:EcrMirrors",
+        "meshgate:cluster:EksCluster",
+        "meshgate:cluster:EksNodeGroup",
+        "meshgate:cluster:LoadBalancerController",
+        "meshgate:gateway_pool:EksGatewayPool",
+        "meshgate:edge:AcmCertificates",
+        "meshgate:edge:BalancerRecords",
     },
 }
 """Every component that an environment has. gke's mesh is istiod; the managed one is in test_mesh_managed."""
@@ -94,10 +120,16 @@ def test_resources_have_a_parent(program: Program) -> None:
 def test_resources_use_the_one_provider(program: Program, environment: str) -> None:
     providers = {
         cloud: {resource.provider for resource in program.resources if resource.type.startswith(f"{cloud}:")}
-        for cloud in ("kubernetes", "gcp")
+        for cloud in ("kubernetes", "gcp", "aws")
     }
-    assert providers["kubernetes"] == {f"{environment}-kubernetes"}
+    # What makes an EKS cluster one that can be used comes before its contract, and so before the one provider.
+    within = {"eks-cluster-kubernetes"} if environment == "eks" else set()
+    assert providers["kubernetes"] == {f"{environment}-kubernetes"} | within
+    assert {resource.name for resource in program.resources if resource.provider in within} == (
+        {"eks-cluster-load-balancers-release"} if within else set()
+    )
     assert providers["gcp"] == ({"gke-gcp"} if environment == "gke" else set())
+    assert providers["aws"] == ({"eks-aws"} if environment == "eks" else set())
 
 
 def test_names_carry_the_prefix(program: Program, environment: str) -> None:
