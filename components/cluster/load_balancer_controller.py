@@ -61,22 +61,28 @@ class LoadBalancerController(pulumi.ComponentResource):
         super().__init__("meshgate:cluster:LoadBalancerController", name, None, opts)
         groups = pulumi.Output.from_input(args.security_groups)
         prefixes = pulumi.Output.from_input(args.image_prefixes)
-        allowed = pulumi.Output.all(args.account, args.network, groups["application"], groups["gateway"]).apply(
-            lambda values: document(
+
+        def allowed(values: list[str]) -> str:
+            account, network, *node_groups = values
+            return document(
                 Place(
                     cluster=args.cluster,
                     region=args.region,
-                    account=values[0],
-                    vpc=values[1],
-                    node_groups=tuple(values[2:]),
+                    account=account,
+                    vpc=network,
+                    node_groups=tuple(node_groups),
                 )
             )
-        )
+
         controller_role = role(
             f"{name}-role",
             description=f"AWS Load Balancer Controller of the cluster {args.cluster}",
             trust=pod_trust(args.identity, NAME),
-            inline={"load-balancers": allowed},
+            inline={
+                "load-balancers": pulumi.Output.all(
+                    args.account, args.network, groups["application"], groups["gateway"]
+                ).apply(allowed)
+            },
             parent=self,
         )
         by_agent = args.identity.kind == "pod-identity"
