@@ -93,7 +93,7 @@ class EksNetwork(pulumi.ComponentResource):
             vpc_endpoint_type="Gateway",
             service_name=f"com.amazonaws.{args.region}.s3",
             route_table_ids=subnets.private_route_tables,
-            policy=s3_policy(vpc.owner_id, args.region) if settings.s3_buckets == "own" else None,
+            policy=s3_policy(settings.s3_buckets, vpc.owner_id, args.region),
             tags={"Name": f"{environment}-s3"},
             opts=child,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pulumi
 from pulumi_aws import ec2
@@ -63,27 +64,20 @@ class EksEndpoints(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def s3_policy(account: pulumi.Input[str], region: str) -> pulumi.Output[str]:
-    """Through the endpoint of S3 one reaches the account's own buckets, and the layers of images in ECR."""
-    return pulumi.Output.json_dumps(
-        {
-            "Version": "2012-10-17",
-            "Statement": [
-                {
-                    "Sid": "OwnBuckets",
-                    "Effect": "Allow",
-                    "Principal": "*",
-                    "Action": "s3:*",
-                    "Resource": "*",
-                    "Condition": {"StringEquals": {"aws:ResourceAccount": account}},
-                },
-                {
-                    "Sid": "ImageLayers",
-                    "Effect": "Allow",
-                    "Principal": "*",
-                    "Action": "s3:GetObject",
-                    "Resource": f"arn:aws:s3:::prod-{region}-starport-layer-bucket/*",
-                },
-            ],
-        }
-    )
+def s3_policy(buckets: Literal["own", "any"], account: pulumi.Input[str], region: str) -> pulumi.Output[str]:
+    """What one reaches through the endpoint of S3: the account's own buckets and the layers of images in ECR, or all.
+
+    `any` is written out too: taken away, a policy would stay as it was.
+    """
+
+    def allow(sid: str, action: str, resource: str, **further: object) -> dict[str, object]:
+        return {"Sid": sid, "Effect": "Allow", "Principal": "*", "Action": action, "Resource": resource, **further}
+
+    statements = {
+        "any": [allow("AnyBucket", "*", "*")],
+        "own": [
+            allow("OwnBuckets", "s3:*", "*", Condition={"StringEquals": {"aws:ResourceAccount": account}}),
+            allow("ImageLayers", "s3:GetObject", f"arn:aws:s3:::prod-{region}-starport-layer-bucket/*"),
+        ],
+    }
+    return pulumi.Output.json_dumps({"Version": "2012-10-17", "Statement": statements[buckets]})

@@ -312,17 +312,26 @@ def test_descriptions_are_what_aws_takes(hardened: Program) -> None:
 
 
 def test_s3_through_the_private_route_tables(hardened: Program, document: Program) -> None:
-    made = inputs(document, ":VpcEndpoint")["s3"]
-    assert made == {
-        "vpcId": "prod-network-vpc-id",
-        "vpcEndpointType": "Gateway",
-        "serviceName": "com.amazonaws.eu-central-1.s3",
-        "routeTableIds": [f"prod-network-subnets-private-eu-central-1{zone}-routes-id" for zone in "ab"],
-        "tags": {"Name": "prod-s3"},
-    }
-    closed = inputs(hardened, ":VpcEndpoint")["s3"]
-    assert {key: value for key, value in closed.items() if key != "policy"} == made
-    assert json.loads(closed["policy"])["Statement"] == [
+    for program in (hardened, document):
+        made = inputs(program, ":VpcEndpoint")["s3"]
+        assert {key: value for key, value in made.items() if key != "policy"} == {
+            "vpcId": "prod-network-vpc-id",
+            "vpcEndpointType": "Gateway",
+            "serviceName": "com.amazonaws.eu-central-1.s3",
+            "routeTableIds": [f"prod-network-subnets-private-eu-central-1{zone}-routes-id" for zone in "ab"],
+            "tags": {"Name": "prod-s3"},
+        }
+
+
+def test_buckets_that_nodes_reach(hardened: Program, document: Program) -> None:
+    """Without a policy of one's own the endpoint would keep the one that it had."""
+    own, all_of_them = (
+        json.loads(inputs(program, ":VpcEndpoint")["s3"]["policy"])["Statement"] for program in (hardened, document)
+    )
+    assert all_of_them == [
+        {"Sid": "AnyBucket", "Effect": "Allow", "Principal": "*", "Action": "*", "Resource": "*"},
+    ]
+    assert own == [
         {
             "Sid": "OwnBuckets",
             "Effect": "Allow",
