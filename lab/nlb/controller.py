@@ -6,6 +6,8 @@ Each change in the cluster leads to the same few lines: read what is there, comp
 import asyncio
 import logging
 
+from lightkube.resources.core_v1 import Service
+
 from lab.instance import Instance
 from lab.nlb import addresses, certificates, directory, kube, spec, targets
 from lab.nlb.data_path import DataPath
@@ -56,17 +58,21 @@ class Controller:
         wanting = {key: it for key, it in services.items() if spec.is_wanted(it) and not kube.is_deleted(it)}
         self.built = {key: it for key, it in self.built.items() if key in wanting}
         self.said = {key: it for key, it in self.said.items() if key in wanting}
-        for key, it in sorted(wanting.items()):
+        refused = {}
+        for key, it in wanting.items():
             try:
                 self.built[key] = spec.parse(it, certificates.NAMES if self.data_path else None)
-            except Refused as refused:
-                await self._say(key, "Warning", refused.reason, str(refused))
+            except Refused as why:
+                refused[key] = why
+                await self._say(it, "Warning", why.reason, str(why))
         names = {addresses.host_name(key, it.scheme): key for key, it in sorted(self.built.items())}
         for key in self.built:
             await cluster.set_finalizer(services[key], has=True)
         await self._deploy(names)
         for name, key in names.items():
             await cluster.set_host_name(services[key], name)
+            if key not in refused:
+                await self._say(services[key], "Normal", "SuccessfullyReconciled", "Successfully reconciled")
         for key, it in services.items():
             if kube.has_finalizer(it) and key not in wanting:
                 if (kube.host_name(it) or "").endswith(addresses.DOMAIN) and not kube.is_deleted(it):
@@ -91,12 +97,11 @@ class Controller:
         if places != current:
             addresses.save(self.places, places)
 
-    async def _say(self, key: Key, kind: str, reason: str, message: str) -> None:
+    async def _say(self, it: Service, kind: str, reason: str, message: str) -> None:
         """Write an event about a Service, unless it was the last one."""
+        key = kube.key(it)
         if self.said.get(key) != message:
-            for it in self.cluster.services.values():
-                if kube.key(it) == key:
-                    await self.cluster.say(it, kind, reason, message)
+            await self.cluster.say(it, kind, reason, message)
             self.said[key] = message
 
 

@@ -202,7 +202,7 @@ class Proxy:
         wanted = _described(text)
         if await self._description() == wanted:
             return
-        await self._keep_health()
+        await self._keep_health(text)
         write(config_file(self.directory), text)
         await _ask(master_socket(self.directory), "reload")
         for _ in range(100):
@@ -225,13 +225,39 @@ class Proxy:
         found = re.search("^description: (.*)$", answer, re.MULTILINE)
         return found[1] if found else ""
 
-    async def _keep_health(self) -> None:
-        """Write down what HAProxy knows of the targets' health, so that a reload does not take all for healthy."""
+    async def _keep_health(self, text: str) -> None:
+        """Write down what is known of the targets' health, so that a reload does not take all for healthy."""
         try:
-            state = await _ask(worker_socket(self.directory), "show servers state")
+            known = await _ask(worker_socket(self.directory), "show servers state")
         except OSError:
-            state = ""
-        write(self.directory / "server-state", state)
+            known = ""
+        write(self.directory / "server-state", state(known, text))
+
+
+def state(known: str, text: str) -> str:
+    """What HAProxy said of its servers (`show servers state`), without those that a new configuration changes.
+
+    It would take their former ports over the configuration's.
+    """
+    version, header, *rows = known.splitlines() or ["1", "#"]
+    names = header.split()[1:]
+    kept = set(_servers(text))
+    wanted = ("be_name", "srv_name", "srv_addr", "srv_port", "srv_check_port")
+    fields = ((row, dict(zip(names, row.split(), strict=False))) for row in rows)
+    lines = [version, header, *(row for row, it in fields if tuple(it.get(name, "") for name in wanted) in kept)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _servers(text: str) -> Iterator[tuple[str, ...]]:
+    """Backend, name, address, port and the port of its checks, or 0, of each server of a configuration."""
+    name = ""
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["backend"]:
+            name = words[1]
+        elif words[:1] == ["server"]:
+            address, _, port = words[2].partition(":")
+            yield name, words[1], address, port, words[words.index("port") + 1] if "port" in words else "0"
 
 
 def _described(text: str) -> str:

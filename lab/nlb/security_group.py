@@ -46,8 +46,8 @@ def render(groups: Iterable[Group], former_counters: Collection[str] = ()) -> st
         f'        ip daddr {_set(group.addresses)} counter name "{group.counter}" drop\n'
         for group in ordered
     )
-    declared = "".join(f'    counter {name} {{ }}\n' for name in sorted(counters))
-    removed = "".join(f'delete counter ip {TABLE} {name}\n' for name in sorted(set(former_counters) - counters))
+    declared = "".join(f"    counter {name} {{ }}\n" for name in sorted(counters))
+    removed = "".join(f"delete counter ip {TABLE} {name}\n" for name in sorted(set(former_counters) - counters))
     return f"""table ip {TABLE} {{
 {declared}    chain security-groups {{
         type filter hook prerouting priority filter; policy drop;

@@ -62,7 +62,7 @@ def test_certificates_chain_and_keys_are_private(instance: Instance) -> None:
 
 
 def test_resolver_knows_the_internet_and_nothing_else() -> None:
-    corefile = dns.render_corefile("/k", "/z")
+    corefile = dns.render_corefile("/k", "/z", "/h")
     assert corefile.index("kubernetes cluster.local") < corefile.index('file "/z" .')
     zone = dns.render_zone()
     assert all(f"{name}. IN A {address}\n" in zone for name, address in SERVERS.items())

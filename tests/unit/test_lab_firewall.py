@@ -133,6 +133,23 @@ def test_text_asks_for_egress_then_for_ingress_then_lets_through() -> None:
     assert lines[-1].startswith(f'counter name "{DEFAULT}"')
 
 
+def test_replies_to_a_proxy_go_back_to_it() -> None:
+    assert chain("proxied") == [
+        "type filter hook prerouting priority mangle;",
+        'iifname { "nlb" } ct state new ct mark set 1',
+        'iifname != { "nlb" } ct mark 1 meta mark set 1 comment "its source is not where it goes"',
+    ]
+    proxies = {link.machine for link in topology.LINKS if link.is_proxy}
+    assert proxies == set(ZONES["nlb"])
+
+
+def test_an_nlb_sees_the_clusters_public_address() -> None:
+    (line,) = [line for line in chain("source-nat") if "snat" in line]
+    assert line.startswith(
+        'ip saddr 10.0.0.0/8 oifname { "internet", "client-a", "client-b", "nlb" } snat to 203.0.113.2'
+    )
+
+
 def test_no_way_begins_at_a_node() -> None:
     nodes = set(ZONES["nodes"])
     assert [way.name for way in WAYS if nodes & set(ZONES[way.source])] == []

@@ -48,6 +48,13 @@ def test_only_load_balancers_get_an_address() -> None:
     assert allocate([service("a", kind="ClusterIP"), service("b", kind="NodePort")]) == {}
 
 
+def test_a_service_for_an_nlb_gets_none() -> None:
+    nlb = service("a")
+    assert nlb.metadata
+    nlb.metadata.annotations = {"service.beta.kubernetes.io/aws-load-balancer-type": "external"}
+    assert allocate([nlb, service("b")]).keys() == {("default", "b")}
+
+
 def test_an_address_is_in_the_pool_and_the_same_each_time() -> None:
     first = allocate([service("a"), service("b")])
     assert set(first.values()) <= set(POOL)

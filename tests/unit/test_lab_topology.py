@@ -20,6 +20,9 @@ RANGES = (
     topology.SERVERS_RANGE,
     topology.CLIENTS_RANGE,
     topology.GOOGLE_RANGE,
+    topology.NLB_RANGE,
+    topology.NLB_LINK,
+    *(zone.subnet for zone in topology.AVAILABILITY_ZONES),
 )
 
 
