@@ -47,7 +47,8 @@ class AcmCertificates(pulumi.ComponentResource):
             certificate = acm.Certificate(
                 f"{name}-{key}",
                 domain_name=wanted.hosts[0],
-                subject_alternative_names=list(wanted.hosts[1:]),
+                # With the first, as ACM has them: none at all would mean to leave them as they are.
+                subject_alternative_names=list(wanted.hosts),
                 validation_method="DNS",
                 opts=child,
             )

@@ -435,7 +435,7 @@ def test_certificate_of_acm_is_used_when_it_is_issued() -> None:
     certificate = program.one("prod-edge-acm-www")
     assert certificate.inputs == {
         "domainName": "example.com",
-        "subjectAlternativeNames": ["*.example.com", "*.shop.example.com"],
+        "subjectAlternativeNames": ["example.com", "*.example.com", "*.shop.example.com"],
         "validationMethod": "DNS",
     }
     records = {record.name: record.inputs for record in program.of(":Record")}
