@@ -311,14 +311,11 @@ def _header_wins(site: Site, caller: Caller, context: Context) -> Outcome:
     if other is None:
         return _nobody_to_forge(site)
     asked = _with_forwarded_for(site, caller, other, context)
-    response = asked.response
+    response, line = asked.response, asked.line
     return judged(
-        f"{response}; {caller} is {other.address} to the gateway",
-        [
-            *differs("status", response.status, 200),
-            *_logged_faults(site, asked.line, other.address),
-        ],
-        site.said(asked.line),
+        f"{response}{f'; {caller} is {address_of(line)} to the gateway' if line else ''}",
+        [*differs("status", response.status, 200), *_logged_faults(site, line, other.address)],
+        site.said(line),
     )
 
 

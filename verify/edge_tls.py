@@ -55,7 +55,9 @@ def row(site: Site) -> str:
 
 def answers(site: Site) -> Successes:
     """The probes of what comes back at once, by scheme."""
-    return {scheme: _probe(site, _expected(site, scheme), _attempt(site, scheme)) for scheme in PORTS}
+    http = _probe(site, _expected(site, "http"), _attempt(site, "http"))
+    pair = None if site.https_served else http
+    return {"http": http, "https": _probe(site, _expected(site, "https"), _attempt(site, "https"), pair)}
 
 
 def probes(sites: list[Site], successes: Mapping[Site, Successes]) -> Iterator[Probe]:

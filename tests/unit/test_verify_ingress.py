@@ -52,7 +52,7 @@ def _signed(
     return builder.not_valid_after(now + timedelta(hours=1)).sign(issuer_key, SHA256())
 
 
-def _pem(certificate: x509.Certificate) -> str:
+def pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(Encoding.PEM).decode()
 
 
@@ -66,10 +66,10 @@ class Gateways:
             counters={"ssl.fail_verify_no_cert": 3, "ssl.fail_verify_error": 5, "no_filter_chain_match": 7}
         )
         client, key = self.cas["webapp"].leaf("client")
-        self.client = _pem(client)
+        self.client = pem(client)
         self.client_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         self.kube.secrets["webapp-client"] = {
-            "tls.crt": (self.client + _pem(self.cas["webapp"].intermediate)).encode(),
+            "tls.crt": (self.client + pem(self.cas["webapp"].intermediate)).encode(),
             "tls.key": self.client_key,
         }
         self.files: list[Path] = []
@@ -79,7 +79,7 @@ class Gateways:
             name: {"address": "127.0.0.1", "http_port": port + 80, "https_port": port + 443}
             for name, port in PORTS.items()
         }
-        roots = {name: _pem(ca.root) for name, ca in self.cas.items()}
+        roots = {name: pem(ca.root) for name, ca in self.cas.items()}
         return {"ingress": {"gateways": gateways, "root_certificates": roots}}
 
     def curl(self, command: Sequence[str]) -> Completed:
@@ -116,7 +116,7 @@ class Gateways:
     def _https(self, command: Sequence[str], gateway: str, host: str, path: str, redirects: int = 0) -> Completed:
         ca = self.cas["catalog" if host == CATALOG else "webapp"]
         trust = option(command, "--cacert")
-        if trust is None or (Path(trust).read_text() != _pem(ca.root) and "anything trusted" not in self.broken):
+        if trust is None or (Path(trust).read_text() != pem(ca.root) and "anything trusted" not in self.broken):
             return transfer(command, exit_code=60, error="SSL certificate problem: unable to get local issuer")
         refusal = self._refused(option(command, "--cert")) if gateway == "mutual" else None
         if refusal is not None and "clients not checked" not in self.broken:
@@ -302,7 +302,7 @@ def test_only_the_contracts_root_is_trusted(settings: Settings, tmp_path: Path) 
     assert "--insecure" not in command
     assert "-k" not in command
     assert option(command, "--capath") == "/dev/null"
-    assert Path(option(command, "--cacert") or "").read_text() == _pem(gateways.cas["webapp"].root)
+    assert Path(option(command, "--cacert") or "").read_text() == pem(gateways.cas["webapp"].root)
 
 
 def test_without_a_client_certificate_there_is_nothing_to_ask_with(dev_config: dict[str, Any], tmp_path: Path) -> None:
