@@ -91,6 +91,12 @@ def found(config: dict[str, Any]) -> dict[str, str]:
         ((*GATEWAYS, "simple", "hosts"), [], "ingress.gateways.simple.hosts", "is empty; it needs at least one entry"),
         (GATEWAYS, {}, "ingress.gateways", "is empty; it needs at least one entry"),
         (("verify",), {"clients": []}, "verify.clients", "is empty; it needs at least one entry"),
+        (
+            ("verify",),
+            {"clients": [{"name": "here", "address": "203.0.113.10/32"}]},
+            "verify.clients[0].address",
+            "is '203.0.113.10/32'; it must be an IPv4 address, for example 10.0.0.1",
+        ),
         # Values
         (
             ("name",),

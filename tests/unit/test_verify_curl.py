@@ -47,6 +47,19 @@ def test_without_options_none_are_given() -> None:
     assert not {"--cacert", "--cert", "--key", "--location", "--header", "--connect-to"} & set(command)
 
 
+def test_a_pinned_key_replaces_the_certificates_names() -> None:
+    command = Request(url="https://192.0.2.4/", user_agent="test", pinned="abc=").command("SEPARATOR")
+    assert option(command, "--pinnedpubkey") == "sha256//abc="
+    assert "--insecure" in command
+
+
+def test_json_is_posted() -> None:
+    command = Request(url="http://a/", user_agent="test", posted='{"a": 1}', follow=True).command("SEPARATOR")
+    assert option(command, "--json") == '{"a": 1}'
+    # With --request curl would post again whatever the redirect's status says.
+    assert "--request" not in command
+
+
 def test_an_answer_is_read() -> None:
     leaf = certificates.authority(certificates.common_name("leaf")).certificate
 

@@ -39,6 +39,7 @@ def test_a_request_is_read() -> None:
     assert (line.response_code, line.response_flags, line.response_code_details) == ("200", "-", "via_upstream")
     assert line.upstream_cluster == "outbound|80||webapp.istioinaction.svc.cluster.local"
     assert line.downstream_remote_address == "127.0.0.1:49420"
+    assert line.downstream_local_address == "127.0.0.1:20443"
     assert line.requested_server_name == "webapp.istioinaction.io"
     assert line.peer == "spiffe://cluster.local/ns/a/sa/b"
     assert str(line) == REQUEST
@@ -69,6 +70,19 @@ def test_a_line_that_never_comes_is_not_waited_for_for_ever(monkeypatch: pytest.
     impatient(monkeypatch)
     kube = FakeKube(lines={"simple": [log_line(user_agent="other")]})
     assert _proxies(kube).line(lambda line: line.user_agent == "mine", time.monotonic()) is None
+
+
+def test_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient(monkeypatch)
+    kube = FakeKube(lines={"simple": ["noise", log_line(user_agent="mine"), log_line(user_agent="other")]})
+    assert _proxies(kube).count("mine") == (3, 1)
+
+
+def test_the_ports_are_those_of_the_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    kube = FakeKube()
+    text = "0.0.0.0_8080::0.0.0.0:8080\n69b0f8fc-d88f::0.0.0.0:15090\n"
+    monkeypatch.setattr(kube, "run", lambda *arguments, **options: Completed(0, text, ""))
+    assert _proxies(kube).ports() == {8080, 15090}
 
 
 def test_nobody_waits_once_the_run_is_given_up() -> None:

@@ -46,7 +46,7 @@ OUTPUTS: dict[str, Any] = {
     "ingress_root_certificates": {},
 }
 
-ABOVE = ("gateway_pool", "egress", "teams", "workload_identity", "edge")
+ABOVE = ("gateway_pool", "egress", "teams", "workload_identity", "edge", "external")
 """Layers of dev whose contracts no test here is about."""
 
 
