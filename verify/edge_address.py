@@ -429,4 +429,4 @@ def _status(response: Response) -> int:
 
 
 def _first_line(response: Response) -> str:
-    return response.body.partition("\r\n")[0][:80] or str(response)
+    return next(iter(response.body.splitlines()), str(response))[:80]

@@ -213,8 +213,9 @@ def _unserved(site: Site, caller: Caller, context: Context) -> Outcome:
         return Outcome(ok=False, observed=str(asked.response))
     port, ports = site.target_port("https"), site.proxies(context).ports()
     listens = ", ".join(map(str, sorted(ports)))
+    handshake = asked.response.tls_version
     return judged(
-        str(asked.response),
+        f"{asked.response}{f', after the handshake ({handshake}) with the balancer' if handshake else ''}",
         [f"the gateway listens on {port}"] if port in ports else [],
         f"gateway {site.name} listens on {listens}, not on {port}",
     )

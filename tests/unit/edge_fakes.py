@@ -245,14 +245,14 @@ class Edge(Cluster):
         seen = client
         if header and self.broken != "own PROXY header believed":
             self._log(ask, client, response_code="400", response_code_details="http1.codec_error", user_agent="-")
-            return transfer(command, body="HTTP/1.1 400 Bad Request\r\n\r\n", http_version="0", status=0, tls=None)
+            return transfer(command, body="HTTP/1.1 400 Bad Request\ncontent-length: 0\n\n", http_version="0", status=0, tls=None)
         if header:
             seen = header.split()[2]
         status = 503 if self.broken == "no backend" else 200
         if seen == CLIENT_B and self.broken != "no rule":
             status = 403
         self._log(ask, seen, response_code=str(status))
-        body = f"HTTP/1.1 {status} Whatever\r\n\r\nwelcome"
+        body = f"HTTP/1.1 {status} Whatever\nserver: istio-envoy\n\nwelcome"
         return transfer(command, body=body, http_version="0", status=0, tls=None)
 
     def _transfer(self, ask: Ask, status: int, **more: Any) -> Completed:

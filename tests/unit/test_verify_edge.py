@@ -128,6 +128,7 @@ def test_gateways_that_keep_their_promises_pass(settings: Settings, tmp_path: Pa
     assert outcomes["E5a"].evidence == "gateway unserved listens on 8080, 15021, not on 8443"
     assert outcomes["E6e"].observed == "200, HTTP/2, TLSv1.3; client-b (203.0.113.20) is 10.0.0.11 to the gateway"
     assert outcomes["E8e"].observed == "200, HTTP/2, TLSv1.3; client-b (203.0.113.20) is 203.0.113.10 to the gateway"
+    assert outcomes["E8q"].observed == "HTTP/1.1 400 Bad Request"
     assert outcomes["E8r"].evidence == "NetworkPolicy: counter ingress-istio-edge rose by 2"
     assert outcomes["E9c"].evidence == "balancer: counter nlb-istio-edge/ranges rose by 2"
 
