@@ -202,7 +202,8 @@ class EksCluster(Model):
     add_on_versions: dict[
         AddOn, Annotated[str, matching(r"v[0-9.]+-eksbuild\.[0-9]+", "an add-on's version, like v1.20.0-eksbuild.1")]
     ] = {}
-    """Versions of EKS add-ons; without one, EKS's default for the cluster's version."""
+    """Versions of EKS add-ons; without one, EKS's default for the cluster's version. An upgrade of the cluster leaves
+    add-ons as they are: name their versions with it."""
 
     load_balancer_controller: LoadBalancerController = LoadBalancerController()
 

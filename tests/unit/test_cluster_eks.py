@@ -243,6 +243,13 @@ def test_access_to_namespaces() -> None:
     }
 
 
+def test_roles_get_names_that_fit(program: Program) -> None:
+    """IAM takes 64 characters; Pulumi adds 8 to the resource's name, and an environment's name has up to 20."""
+    roles = [role.name.removeprefix("eks") for role in program.of("iam/role:Role")]
+    assert len(roles) == 4
+    assert max(len(role) for role in roles) + 20 + 8 <= 64
+
+
 def test_order(program: Program) -> None:
     """On the way up; on the way down it is the other way round."""
 
