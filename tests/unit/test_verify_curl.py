@@ -47,6 +47,11 @@ def test_without_options_none_are_given() -> None:
     assert not {"--cacert", "--cert", "--key", "--location", "--header", "--connect-to"} & set(command)
 
 
+def test_a_proxy_is_asked_whatever_the_environment_says_of_proxies() -> None:
+    command = Request(url="https://www.example.com/", user_agent="agent", proxy="10.2.0.9:3128").command("SEPARATOR")
+    assert command[:6] == ["curl", "--disable", "--noproxy", "", "--proxy", "http://10.2.0.9:3128"]
+
+
 def test_a_pinned_key_replaces_the_certificates_names() -> None:
     command = Request(url="https://192.0.2.4/", user_agent="test", pinned="abc=").command("SEPARATOR")
     assert option(command, "--pinnedpubkey") == "sha256//abc="

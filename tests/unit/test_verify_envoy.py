@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import unquote
 
 import pytest
@@ -102,6 +103,54 @@ def test_a_counters_rise_is_that_of_the_block() -> None:
     assert pod == "simple"
     assert command[:3] == ["pilot-agent", "request", "GET"]
     assert unquote(command[3]) == r"stats?filter=^listener\..*\.ssl\.fail_verify_error$"
+
+
+def test_counters_of_something_else_than_listeners(monkeypatch: pytest.MonkeyPatch) -> None:
+    kube = FakeKube()
+    asked: list[str] = []
+
+    def run(namespace: str, pod: str, container: str, command: list[str], timeout: float) -> Completed:
+        asked.append(unquote(command[3]))
+        return Completed(0, f"tcp.BlackHoleCluster.downstream_cx_total: {len(asked)}\n", "")
+
+    monkeypatch.setattr(kube, "run", run)
+    with _proxies(kube).counting("downstream_cx_total", r"tcp\.BlackHoleCluster") as watch:
+        pass
+    assert watch.rise == 1
+    assert asked[0] == r"stats?filter=^tcp\.BlackHoleCluster\.downstream_cx_total$"
+
+
+@pytest.mark.parametrize(
+    ("kind", "resource", "entry"),
+    [
+        ("listener", "dynamic_listeners", {"active_state": {"listener": {"name": "a|b"}}}),
+        ("route", "dynamic_route_configs", {"route_config": {"name": "a|b"}}),
+        ("cluster", "dynamic_active_clusters", {"cluster": {"name": "a|b"}}),
+    ],
+)
+def test_configuration_is_that_of_the_name(
+    kind: Literal["listener", "route", "cluster"],
+    resource: str,
+    entry: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kube = FakeKube()
+    asked: list[str] = []
+
+    def run(namespace: str, pod: str, container: str, command: list[str], timeout: float) -> Completed:
+        asked.append(unquote(command[3]))
+        return Completed(0, json.dumps({"configs": [entry]}), "")
+
+    monkeypatch.setattr(kube, "run", run)
+    assert _proxies(kube).config(kind, "a|b") == {"name": "a|b"}
+    # Envoy takes the name for a regular expression.
+    assert asked == [rf"config_dump?resource={resource}&name_regex=a\|b"]
+
+
+def test_there_may_be_no_such_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    kube = FakeKube()
+    monkeypatch.setattr(kube, "run", lambda *arguments, **options: Completed(0, "{}\n", ""))
+    assert _proxies(kube).config("route", "80") == {}
 
 
 def test_a_counter_that_is_not_kept_is_an_error() -> None:
