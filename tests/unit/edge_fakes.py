@@ -245,7 +245,9 @@ class Edge(Cluster):
         seen = client
         if header and self.broken != "own PROXY header believed":
             self._log(ask, client, response_code="400", response_code_details="http1.codec_error", user_agent="-")
-            return transfer(command, body="HTTP/1.1 400 Bad Request\ncontent-length: 0\n\n", http_version="0", status=0, tls=None)
+            return transfer(
+                command, body="HTTP/1.1 400 Bad Request\ncontent-length: 0\n\n", http_version="0", status=0, tls=None
+            )
         if header:
             seen = header.split()[2]
         status = 503 if self.broken == "no backend" else 200
