@@ -1,4 +1,4 @@
-"""Settings of the scenario `external`: outbound traffic, by itself and through a proxy (source: NLB and Istio)."""
+"""Settings of the scenario `external`: outbound traffic, by itself and through a proxy (source: EKS, outbound)."""
 
 from __future__ import annotations
 

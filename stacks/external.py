@@ -1,4 +1,4 @@
-"""Scenario `external`: outbound traffic, by itself and through a proxy (source: NLB and Istio)."""
+"""Scenario `external`: outbound traffic, by itself and through a proxy (source: EKS, outbound)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Scenario `external`: what sidecars let out, by themselves (O1 to O3, O6) and through a proxy (O4, O5; source: NLB and
-Istio)."""
+"""Scenario `external`: what sidecars let out to hosts (O1 to O3, O6) and to a proxy (O4, O5)."""
 
 from __future__ import annotations
 
