@@ -121,7 +121,7 @@ class Aws(Cloud):
         if name == "arn":
             module, kind = type_.split(":")[1].split("/")
             return f"arn:aws:{module}:{values.get('region', '')}:{values['account']}:{kind.lower()}/{values['id']}"
-        if name in ("namePrefix", "ipv6CidrBlock", "customerOwnedIp", "carrierIp"):
+        if name.lower().endswith(("nameprefix", "ipv6cidrblock", "ownedip", "carrierip")):
             return ""
         return super().plausible(type_, name, expected, values)
 

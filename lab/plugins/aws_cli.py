@@ -2,7 +2,7 @@
 
 The real one gives a token to anybody; who it is for, and whether there is such a cluster, the API server decides.
 Here the lab's API server takes its administrator alone, so this looks in the simulated AWS whether the cluster is
-there, and whether anybody may administer it.
+there, and whether anybody may administer it. Clients run it often: it imports little.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import os
 import sys
 
 from lab.instance import Instance
-from lab.plugins.amazon.eks import administered
-from lab.plugins.amazon.tokens import CLUSTER
+from lab.plugins.amazon.tokens import ACCESS_POLICY, CLUSTER
 from lab.plugins.exec_credential import printed
 from lab.plugins.guard import refusal
-from lab.plugins.store import Store
+from lab.plugins.store import Record, Store, World
+
+ADMINISTRATOR = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
 
 def refused(instance: Instance, name: str, region: str | None) -> str | None:
@@ -32,6 +33,16 @@ def refused(instance: Instance, name: str, region: str | None) -> str | None:
                 f"Unauthorized: no access entry of the cluster {name} administers it, and its creator does not either"
             )
     return None
+
+
+def administered(world: World, cluster: Record) -> bool:
+    """Whether somebody may do everything in a cluster: its creator, or whom an access policy of all of it lets."""
+    config = cluster.inputs.get("accessConfig") or {}
+    return config.get("bootstrapClusterCreatorAdminPermissions", True) is not False or any(
+        (one.inputs["clusterName"], one.inputs["policyArn"], one.inputs["accessScope"]["type"])
+        == (cluster.id, ADMINISTRATOR, "cluster")
+        for one in world.of(ACCESS_POLICY)
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -48,6 +48,7 @@ from pulumi.provider.experimental.server import ProviderServicer
 from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc, status_pb2
 from pulumi.runtime.rpc import UNKNOWN
 
+from lab.plugins.errors import PluginError as PluginError
 from lab.plugins.guard import refusal
 
 Plain = None | bool | float | str | list["Plain"] | dict[str, "Plain"]
@@ -66,10 +67,6 @@ _NAMES: dict[Kind, str] = {
     "list": "a list",
     "object": "an object",
 }
-
-
-class PluginError(Exception):
-    """Something that the user can understand and put right: shown without a traceback."""
 
 
 class Unfinished(PluginError):

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from lab import files
 from lab.instance import Instance
-from lab.plugins.base import PluginError
+from lab.plugins.errors import PluginError
 
 FailureKind = Literal["quota", "permission", "timeout", "lost"]
 FAILURES: tuple[str, ...] = get_args(FailureKind)

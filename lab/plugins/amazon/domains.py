@@ -102,12 +102,12 @@ def _record(world: World, record: Record, operation: str) -> None:
     for other in world.of(RECORD):
         if other.inputs["zoneId"] != zone.id or other.outputs["fqdn"] != name:
             continue
-        if other.id == record.id:
-            if operation == "update" or inputs.get("allowOverwrite"):
+        if (other.inputs["type"], other.inputs.get("setIdentifier")) == (inputs["type"], inputs.get("setIdentifier")):
+            if (operation == "update" and other.id == record.id) or inputs.get("allowOverwrite"):
                 continue
             raise refused(
                 "InvalidChangeBatch",
-                f"[Tried to create resource record set [name='{name}.', type='{other.inputs['type']}'] but it already "
+                f"[Tried to create resource record set [name='{name}.', type='{inputs['type']}'] but it already "
                 "exists]",
             )
         if "CNAME" in (inputs["type"], other.inputs["type"]):

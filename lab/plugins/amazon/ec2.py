@@ -87,10 +87,6 @@ def _vpc(world: World, record: Record, operation: str) -> None:
         ):
             part = Record(type_, id_, inputs, dict(inputs), part_of=record.key)
             world.records[part.key] = part
-    if operation == "delete" and (balancer := balancers.in_vpc(world, record.id)):
-        raise refused(
-            "DependencyViolation", f"The vpc '{record.id}' has dependencies and cannot be deleted. {balancer}"
-        )
 
 
 def _subnet(world: World, record: Record, operation: str) -> None:

@@ -76,7 +76,6 @@ ACCESS_POLICIES = {
     f"arn:aws:eks::aws:cluster-access-policy/AmazonEKS{name}Policy"
     for name in ("ClusterAdmin", "Admin", "AdminView", "Edit", "View")
 }
-CLUSTER_ADMINISTRATOR = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
 NODE_POLICIES = ("AmazonEKSWorkerNodePolicy", "AmazonEKSWorkerNodeMinimalPolicy")
 REGISTRY_POLICIES = ("AmazonEC2ContainerRegistryPullOnly", "AmazonEC2ContainerRegistryReadOnly")
@@ -121,7 +120,7 @@ def _cluster(world: World, record: Record, operation: str) -> None:
         )
     _services(record, vpc)
     _version(world, record)
-    record.outputs["vpcConfig"] |= {"vpcId": vpc.id, "clusterSecurityGroupId": cluster_group(record)}
+    record.outputs["vpcConfig"]["vpcId"] = vpc.id
     if operation == "create":
         group = {"vpcId": vpc.id, "name": f"eks-cluster-sg-{record.id}", "description": "EKS created security group"}
         part = Record(SECURITY_GROUP, cluster_group(record), group, dict(group), part_of=record.key)
@@ -136,7 +135,11 @@ def _cluster(world: World, record: Record, operation: str) -> None:
 
 def cluster_group(cluster: Record) -> str:
     """The id of the security group that EKS makes for a cluster."""
-    return derived("sg", cluster.id, cluster.outputs["region"], "cluster")
+    return _cluster_group(cluster.id, cluster.outputs["region"])
+
+
+def _cluster_group(name: str, region: str) -> str:
+    return derived("sg", name, region, "cluster")
 
 
 def _services(cluster: Record, vpc: Record) -> None:
@@ -226,6 +229,7 @@ def _node_group(world: World, record: Record, operation: str) -> None:
             f"Nodegroup Kubernetes version {version} must not be newer than the cluster's {current}",
         )
     record.outputs["version"] = version
+    record.outputs["releaseVersion"] = inputs.get("releaseVersion", f"{version}.1-20261101")
     template = _launch_template(world, inputs)
     if operation == "create":
         _join(world, record, cluster, role, template, subnets)
@@ -428,16 +432,6 @@ def _access_policy(world: World, record: Record, operation: str) -> None:
         raise refused("InvalidParameterException", "The access scope of type namespace, and no other, has namespaces")
 
 
-def administered(world: World, cluster: Record) -> bool:
-    """Whether somebody may do everything in a cluster: its creator, or whom an access policy of all of it lets."""
-    config = cluster.inputs.get("accessConfig") or {}
-    return config.get("bootstrapClusterCreatorAdminPermissions", True) is not False or any(
-        (one.inputs["clusterName"], one.inputs["policyArn"], one.inputs["accessScope"]["type"])
-        == (cluster.id, CLUSTER_ADMINISTRATOR, "cluster")
-        for one in world.of(ACCESS_POLICY)
-    )
-
-
 def _pod_identity(world: World, record: Record, operation: str) -> None:
     if operation == "delete":
         return
@@ -516,6 +510,8 @@ KINDS: Mapping[str, Kind] = {
             "status": "ACTIVE",
             "upgradePolicy.supportType": "EXTENDED",
             "version": DEFAULT_VERSION,
+            "vpcConfig.clusterSecurityGroupId": lambda values: _cluster_group(values["id"], values["region"]),
+            "vpcConfig.vpcId": "",
             "clusterId": "",
         },
         rule=_cluster,
@@ -549,7 +545,7 @@ KINDS: Mapping[str, Kind] = {
             ],
             "status": "ACTIVE",
             "version": DEFAULT_VERSION,
-            "releaseVersion": "{version}.1-20261101",
+            "releaseVersion": f"{DEFAULT_VERSION}.1-20261101",
         },
         rule=_node_group,
         errors=_words("NodeGroup"),

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pulumi.runtime.rpc import UNKNOWN
+
 from lab.plugins.amazon.common import arn, find, listed, refused, statements
 from lab.plugins.amazon.tokens import (
     ALIAS,
@@ -90,17 +92,11 @@ def invalid(type_: str, inputs: Mapping[str, Any]) -> Iterator[Problem]:
     }.get(type_, {})
     for path, identity in paths.items():
         text = inputs.get(path)
-        if isinstance(text, str) and _known(text):
+        if isinstance(text, str) and text != UNKNOWN:
             yield from document_problems(path, text, identity=identity)
             limit = INLINE_SIZE if type_ == ROLE_POLICY else 32768 if type_ == KEY else SIZES[path]
             if (size := len(re.sub(r"\s", "", text))) > limit:
                 yield path, f"has {size} characters without white space; IAM takes {limit}"
-
-
-def _known(text: str) -> bool:
-    from pulumi.runtime.rpc import UNKNOWN
-
-    return text != UNKNOWN
 
 
 def _attachment(world: World, record: Record, operation: str) -> None:
@@ -122,7 +118,7 @@ def _log_group(world: World, record: Record, operation: str) -> None:
         if record.outputs.get("deletionProtectionEnabled"):
             raise refused("ValidationException", f"Deletion protection is enabled for {record.id}")
         # Who still writes logs makes the group anew; nobody deletes that one.
-        for cluster in world.of(CLUSTER):
+        for cluster in list(world.of(CLUSTER)):
             if record.id == control_plane_logs(cluster) and cluster.inputs.get("enabledClusterLogTypes"):
                 again = Record(LOG_GROUP, f"{record.id} (made anew by EKS)", {"name": record.id}, {})
                 world.records[again.key] = again
