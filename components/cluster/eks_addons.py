@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_aws import eks
 
-from components.cluster.eks_roles import Identity, pod_trust, role
+from components.cluster.eks_roles import Identity, PodIdentity, pod_trust, role
 from settings.cluster_eks import AddOn, EksCluster
 
 CNI_SERVICE_ACCOUNT = "aws-node"
@@ -37,7 +37,7 @@ class AddOns:
             managed=("AmazonEKS_CNI_Policy",),
             parent=self.parent,
         )
-        by_agent = self.identity.kind == "pod-identity"
+        by_agent = isinstance(self.identity, PodIdentity)
         cni = self._add_on(
             "vpc-cni",
             agent,

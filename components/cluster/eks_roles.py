@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pulumi
 from pulumi_aws import iam
@@ -23,7 +23,7 @@ class PodIdentity:
     """Through EKS Pod Identity: its agent on the node hands the pod the role's credentials."""
 
     cluster: str
-    kind: Literal["pod-identity"] = "pod-identity"
+    """Its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,6 @@ class WebIdentity:
 
     issuer: pulumi.Input[str]
     """Its URL, https://..."""
-
-    kind: Literal["irsa"] = "irsa"
 
 
 Identity = PodIdentity | WebIdentity

@@ -11,7 +11,7 @@ import pulumi
 from pulumi_aws import eks
 from pulumi_kubernetes.helm.v3 import Release, ReleaseArgs, RepositoryOptsArgs
 
-from components.cluster.eks_roles import SYSTEM_NAMESPACE, Identity, pod_trust, role
+from components.cluster.eks_roles import SYSTEM_NAMESPACE, Identity, PodIdentity, pod_trust, role
 from components.cluster.load_balancer_policy import Place, document
 from settings.cluster_eks import LoadBalancerController as LoadBalancerControllerSettings
 
@@ -85,7 +85,7 @@ class LoadBalancerController(pulumi.ComponentResource):
             },
             parent=self,
         )
-        by_agent = args.identity.kind == "pod-identity"
+        by_agent = isinstance(args.identity, PodIdentity)
         # The agent's webhook equips pods as they are made: they must come after the association.
         associations: list[pulumi.Resource] = (
             [
