@@ -11,10 +11,13 @@ from settings.external import ExternalSettings, Step
 from verify import curl
 from verify.context import Context
 from verify.exchange import differs, judged
-from verify.logs import BLOCKING_ROUTE
-from verify.outbound import PASSTHROUGH, SCENARIO, Right, ask, blocked, caller, sent, swallowed, url
+from verify.logs import BLACK_HOLE, BLOCKING_ROUTE
+from verify.outbound import CLOSED, PASSTHROUGH, SCENARIO, Right, ask, blocked, caller, sent, swallowed, url
 from verify.probe import Outcome, Probe
 from verify.workload import Workload
+
+UNKNOWN_PORT = 8080
+"""A port of no Service and no ServiceEntry of the step."""
 
 
 def probes(external: ExternalSettings) -> Iterator[Probe]:
@@ -28,6 +31,16 @@ def probes(external: ExternalSettings) -> Iterator[Probe]:
     yield any_https
     yield _probe(external, "O2", "registry-only", "http", known, blocked(), "502 of its own sidecar", any_http)
     yield _probe(external, "O2", "registry-only", "https", known, closed, "exit 35, BlackHoleCluster", any_https)
+    bare = caller(external, "registry-only")
+    yield Probe(
+        row="O2",
+        scenario=SCENARIO,
+        expected=f"http from {bare.namespace} to port {UNKNOWN_PORT} of {known}, which no listener is for: closed, "
+        f"{BLACK_HOLE}",
+        attempt=partial(_asked, "O2", bare, f"http://{known}:{UNKNOWN_PORT}/", swallowed(*CLOSED)),
+        workloads=(bare,),
+        pair=any_http,
+    )
     entry_http = _probe(
         external, "O3", "service-entry", "http", known, sent(_cluster(HTTP_PORT, known)), "200 by its own cluster"
     )

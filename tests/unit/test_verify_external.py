@@ -142,6 +142,8 @@ class Asking:
             return self._passed(f"outbound|{self.port}||{self.host}")
         if self.mode == "ALLOW_ANY":
             return self._passed("PassthroughCluster")
+        if self.port == 8080 and self.broken != "a listener on any port":
+            return self._swallowed(56)
         return self._swallowed(35) if self.tls else self._blocked()
 
     def by_proxy(self) -> Completed:
@@ -232,7 +234,8 @@ REFUSED_BY_SIDECAR = {"O5c", "O5d", "O5e", "O5f"}
     [
         ("", set()),
         ("mode of allow-any", {"O1a", "O1b"}),
-        ("mode of registry-only", {"O2a", "O2b"}),
+        ("mode of registry-only", {"O2a", "O2b", "O2c"}),
+        ("a listener on any port", {"O2c"}),
         ("mode of service-entry", {"O3c", "O3d"}),
         ("no entry", {"O3a", "O3b"}),
         ("route", {"O3e"}),
@@ -259,7 +262,7 @@ REFUSED_BY_SIDECAR = {"O5c", "O5d", "O5e", "O5f"}
         ("own port not counted", {"O6c"}),
         (
             "no sidecar's log",
-            {*(f"O1{it}" for it in "ab"), *(f"O2{it}" for it in "ab"), *(f"O3{it}" for it in "abcd")}
+            {*(f"O1{it}" for it in "ab"), *(f"O2{it}" for it in "abc"), *(f"O3{it}" for it in "abcd")}
             | {f"O5{it}" for it in "abcdefgh"},
         ),
     ],
@@ -303,6 +306,7 @@ def test_every_refusal_has_its_success(settings: Settings) -> None:
     assert {name: names[probe.pair] for name, probe in probes.items() if probe.pair} == {
         "O2a": "O1a",
         "O2b": "O1b",
+        "O2c": "O1a",
         "O3c": "O3a",
         "O3d": "O3b",
         "O4c": "O4b",
