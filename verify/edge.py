@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from settings import Settings
-from settings.edge import BalancerTls, NlbGateway
 from verify import edge_address, edge_ranges, edge_tls
 from verify.edge_site import Site
 from verify.probe import Probe
@@ -13,14 +12,13 @@ def probes(settings: Settings) -> list[Probe]:
     """The probes for every gateway and host of the settings: by row, within a row by gateway."""
     edge = settings.edge
     assert edge is not None
-    # Pulumi hands a mapping on in the order of its keys, whatever the file's was: ids must not depend on it. The steps
-    # of a remedy are in the document's order.
-    names = sorted(edge.gateways, key=lambda name: (_step(edge.gateways[name]), name))
-    gateways = {name: [Site(edge, name, host) for host in edge.gateways[name].hosts] for name in names}
-    successes = {site: edge_tls.answers(site) for sites in gateways.values() for site in sites}
+    gateways = [[Site(edge, name, host) for host in gateway.hosts] for name, gateway in edge.gateways.items()]
+    # Pulumi hands a mapping on in the order of its keys, whatever the file's was: ids must not depend on it.
+    gateways.sort(key=lambda sites: (_step(sites[0]), sites[0].name))
+    successes = {site: edge_tls.answers(site) for sites in gateways for site in sites}
     every: list[Probe] = []
     unseen: list[Site] = []
-    for sites in gateways.values():
+    for sites in gateways:
         first = sites[0]
         if first.gateway.allow and not first.sees_address:
             every.append(edge_address.nobody(first))
@@ -38,9 +36,12 @@ def probes(settings: Settings) -> list[Probe]:
     return sorted(every, key=lambda probe: probe.row)
 
 
-def _step(gateway: NlbGateway) -> int:
-    if not isinstance(gateway.tls, BalancerTls) or gateway.tls.target_ports == "shared":
+def _step(site: Site) -> int:
+    """The gateway's place among the document's steps."""
+    if site.has_rules or site.has_ranges:
+        return 4
+    if not site.balancer_ends_tls or site.shares_port:
         return 0
-    if not gateway.tls.https_server:
+    if not site.https_served:
         return 1
-    return 2 if gateway.tls.backend_protocol == "tcp" else 3
+    return 3 if site.gateway.tls.credential else 2
