@@ -25,8 +25,8 @@ HASTE = 5
 """In the lab the clock of health checks goes faster by this: an interval of 10 seconds is 2."""
 IDLE = 350
 """Seconds after which an NLB forgets a TCP connection that says nothing."""
-DRAIN = 60
-"""Seconds for which connections of an earlier configuration live on."""
+DRAIN = 300
+"""Seconds for which connections live on after a change: NLBs wait as long when a target goes."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ defaults
     mode tcp
     log global
     load-server-state-from-file global
-    timeout connect 5s
+    timeout connect 3s
     timeout client {IDLE}s
     timeout server {IDLE}s
     # A target that refuses a connection has refused it: an NLB does not ask the next one.

@@ -57,6 +57,8 @@ flush chain ip {TABLE} security-groups
 {removed}table ip {TABLE} {{
     chain security-groups {{
         iifname "lo" accept
+        # kube-proxy says so of a Service without pods; HAProxy calls such a target without pause until it hears more.
+        icmp type destination-unreachable icmp code != frag-needed drop
         ct state established,related accept
 {rules}    }}
 }}

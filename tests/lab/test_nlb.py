@@ -308,6 +308,8 @@ def test_a_zone_whose_targets_are_ill_is_not_told(lab: Instance, names: dict[str
 def test_a_new_target_is_used_at_once_and_nobody_is_disturbed(lab: Instance, names: dict[str, str]) -> None:
     """Each change of a target loads HAProxy anew."""
     address = resolve(lab, names["zonal"])[0]
+    drip = f"http://{names['kept']}/drip?duration=3&numbytes=30"
+    long = subprocess.Popen([*machine.enter(lab, "client-a"), "curl", "--silent", drip], stdout=subprocess.PIPE)
     begin = time.monotonic()
     cluster.apply(lab, json.dumps(pod("web-c", "app-1", web(), web="yes")))
     disturbed = []
@@ -319,6 +321,8 @@ def test_a_new_target_is_used_at_once_and_nobody_is_disturbed(lab: Instance, nam
     # It goes without a farewell: who meets it in its last moment waits in vain.
     until(lambda: all("web-a" in curl(lab, f"http://{address}/hostname", "--max-time", "1").stdout for _ in range(4)))
     assert disturbed == []
+    assert long.communicate() == (b"*" * 30, None)
+    assert long.returncode == 0
 
 
 def test_bad_annotations_are_told_by_an_event(lab: Instance, names: dict[str, str]) -> None:

@@ -307,6 +307,9 @@ def test_a_security_group_drops_silently_and_counts() -> None:
     assert lines.count("counter nlb-edge/gateway { }") == 1
     assert [line for line in lines if line.startswith("delete")] == ["delete counter ip nlb nlb-edge/gone"]
     assert "type filter hook prerouting priority filter; policy drop;" in lines
+    # HAProxy would spin on such an answer.
+    unreachable = lines.index("icmp type destination-unreachable icmp code != frag-needed drop")
+    assert unreachable < lines.index("ct state established,related accept") < accepted
 
 
 def test_certificates_are_named_by_their_id() -> None:
