@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
@@ -117,15 +117,21 @@ SPLIT: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {
         "gke-mesh": ("authority", "mesh"),
         "gke-egress": ("egress", "teams", "workload_identity"),
     },
+    # What is in AWS; above it all is as elsewhere.
+    "eks": {
+        "eks-network": ("network",),
+        "eks-cluster": ("cluster", "gateway_pool"),
+    },
 }
 """How the tests split an environment over stacks, bottom first."""
 
 
 def split(environment: str) -> dict[str, dict[str, Any]]:
-    """The configurations of several stacks that together hold what the one stack of an environment holds."""
+    """The configurations of several stacks that together hold what the one stack of an environment holds in these
+    layers."""
     config, parts = stack_file(environment), SPLIT[environment]
     holders = {layer: stack for stack, layers in parts.items() for layer in layers}
-    shared = {key: value for key, value in config.items() if key.removeprefix("meshgate:") not in holders}
+    shared = {key: value for key, value in config.items() if key.removeprefix("meshgate:") not in get_args(Layer)}
     result = {}
     for stack, layers in parts.items():
         sections = {layer: config[f"meshgate:{layer}"] for layer in layers}

@@ -107,13 +107,13 @@ class Cloud:
         return plain_map(response.properties)
 
     def diff(self, made: Made, /, **changes: Plain) -> DiffResponse:
-        given = {name: value for name, value in (made.inputs | changes).items() if value is not None}
+        given = made.inputs | changes
         new = self.checked(made.type, made.name, given, made.inputs)
         request = DiffRequest(self.urn(made.type, made.name), made.id, wired(made.inputs), wired(new), [])
         return asyncio.run(self.provider.diff(request))
 
     def update(self, made: Made, /, preview: bool = False, **changes: Plain) -> dict[str, Any]:
-        news = {name: value for name, value in (made.inputs | changes).items() if value is not None}
+        news = made.inputs | changes
         urn = self.urn(made.type, made.name)
         request = UpdateRequest(urn, made.id, wired(made.outputs), wired(news), 0, [], preview)
         outputs = plain_map(asyncio.run(self.provider.update(request)).properties)
@@ -611,7 +611,7 @@ def test_endpoints(cloud: Cloud) -> None:
         "subnetIds": [made["private-a"].id, made["private-b"].id],
         "securityGroupIds": [made["nodes-group"].id],
     }
-    twice = {**inputs, "subnetIds": [made["private-a"].id, made["public-a"].id]}
+    twice: dict[str, Plain] = {**inputs, "subnetIds": [made["private-a"].id, made["public-a"].id]}
     refused(cloud, "DuplicateSubnetsInSameZone", tokens.ENDPOINT, **twice)
     cloud.create(tokens.ENDPOINT, **inputs)
     refused(cloud, "conflicting DNS domain for sts.eu-central-1.amazonaws.com", tokens.ENDPOINT, **inputs)
@@ -1218,7 +1218,7 @@ def test_the_cli_does_nothing_else(command: list[str], capsys: pytest.CaptureFix
 def test_the_cli_as_a_program(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
     admin_kubeconfig(instance)
     program = Path(aws.__file__).parent / "bin" / "aws"
-    command = [program, "eks", "get-token", "--cluster-name", "cluster1"]
+    command = [str(program), "eks", "get-token", "--cluster-name", "cluster1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("aws (stand-in of meshgate's lab): Unauthorized"), done.stderr
