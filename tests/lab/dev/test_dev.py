@@ -17,7 +17,12 @@ from tests.lab.outcomes import Outcomes, verify
 
 pytestmark = pytest.mark.lab
 
-ROWS = {"M1", "M2", *(f"T{row}" for row in range(1, 8)), *(f"G{row}" for row in range(4, 15))}
+ROWS = {
+    *("M1", "M2"),
+    *(f"T{row}" for row in range(1, 8)),
+    *(f"G{row}" for row in range(4, 15)),
+    *(f"O{row}" for row in range(1, 7)),
+}
 
 
 @pytest.fixture(scope="module")
