@@ -26,6 +26,7 @@ from lab import cluster
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
+from lab.plugins.store import Store
 
 CHANGES = Path(__file__).parent / "sim.yaml"
 UP = ("up", "--yes", "--skip-preview")
@@ -99,6 +100,7 @@ def simulate(instance: Instance, stack: str, config_file: Path | None = None) ->
         if not steps[-1].ok:
             return steps
     steps.append(_timed("state is empty", partial(_left_over, instance, stack)))
+    steps.append(_timed("clouds are empty", partial(_left_in_clouds, instance)))
     return steps
 
 
@@ -135,6 +137,15 @@ def _left_over(instance: Instance, stack: str) -> tuple[bool, dict[str, int]]:
     answer = subprocess.run(export, env=runner.environment(instance), capture_output=True, text=True, check=True)
     resources = json.loads(answer.stdout)["deployment"].get("resources") or []
     return not resources, dict(Counter(resource["type"] for resource in resources))
+
+
+def _left_in_clouds(instance: Instance) -> tuple[bool, dict[str, int]]:
+    """What a wrong order leaves in a cloud is in no state: a cluster's load balancers, logs that came too late."""
+    left: Counter[str] = Counter()
+    for file in (instance.directory / "clouds").glob("*.json"):
+        with Store(instance, file.stem).open() as world:
+            left.update(record.type for record in world.records.values())
+    return not left, dict(left)
 
 
 def _print_table(stack: str, steps: Sequence[Step]) -> None:

@@ -15,6 +15,7 @@ from lab import cluster, sim
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
+from lab.plugins.store import Record, Store
 
 
 class Engine:
@@ -94,7 +95,8 @@ def test_all_steps(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = json.loads(capsys.readouterr().out)
     assert outcome["stack"] == "gke"
     assert [step["name"] for step in outcome["steps"]] == [
-        *("control plane", "preview", "up", "up again", "update", "refresh", "destroy", "state is empty")
+        *("control plane", "preview", "up", "up again", "update", "refresh", "destroy"),
+        *("state is empty", "clouds are empty"),
     ]
     assert all(step["ok"] for step in outcome["steps"])
     assert outcome["steps"][1]["resources"] == {"create": 3}
@@ -137,8 +139,22 @@ def test_a_failure_ends_it_and_the_control_plane_goes(engine: Engine, capsys: py
 def test_what_destroy_leaves_is_a_failure(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.left = [{"type": "pulumi:pulumi:Stack"}, {"type": "tls:index/privateKey:PrivateKey"}]
     assert simulated("--json") == 1
-    last = json.loads(capsys.readouterr().out)["steps"][-1]
-    assert last["resources"] == {"pulumi:pulumi:Stack": 1, "tls:index/privateKey:PrivateKey": 1}
+    state, clouds = json.loads(capsys.readouterr().out)["steps"][-2:]
+    assert (state["name"], state["ok"]) == ("state is empty", False)
+    assert state["resources"] == {"pulumi:pulumi:Stack": 1, "tls:index/privateKey:PrivateKey": 1}
+    assert clouds["ok"]
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_stays_in_a_cloud_is_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(Instance("sim"), "aws").open() as world:
+        balancer = Record("aws:lb/loadBalancer:LoadBalancer", "arn:aws:elasticloadbalancing:1", {}, {})
+        world.records[balancer.key] = balancer
+    assert simulated("--json") == 1
+    state, clouds = json.loads(capsys.readouterr().out)["steps"][-2:]
+    assert state["ok"]
+    assert (clouds["name"], clouds["ok"]) == ("clouds are empty", False)
+    assert clouds["resources"] == {"aws:lb/loadBalancer:LoadBalancer": 1}
 
 
 def test_keep_and_name(engine: Engine) -> None:
