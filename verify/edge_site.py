@@ -156,7 +156,7 @@ class Site:
         """Whether that client is within the ranges."""
         return not self.has_ranges or any(address in cidr for cidr in self.gateway.balancer.source_ranges)
 
-    def named(self, address: IPv4Address) -> bool:
+    def turns_away(self, address: IPv4Address) -> bool:
         """Whether the rules turn that client away."""
         allow = self.gateway.allow
         denied = any(address in cidr for cidr in self.gateway.deny)
@@ -167,11 +167,11 @@ class Site:
     def admitted(self, context: Context) -> Caller | None:
         """The first client that is let in; None when the settings' addresses tell of none."""
         everybody = not self.has_ranges and not (self.has_rules and self.sees_address)
-        return self._first(context, lambda address: self.connects(address) and not self.named(address), everybody)
+        return self._first(context, lambda address: self.connects(address) and not self.turns_away(address), everybody)
 
     def denied(self, context: Context) -> Caller | None:
         """The first client that may connect, but that the rules name."""
-        return self._first(context, lambda address: self.connects(address) and self.named(address))
+        return self._first(context, lambda address: self.connects(address) and self.turns_away(address))
 
     def outside(self, context: Context) -> Caller | None:
         """The first client that may not even connect."""

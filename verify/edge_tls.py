@@ -71,6 +71,12 @@ def probes(sites: list[Site], successes: Mapping[Site, Successes]) -> Iterator[P
             yield from _followed(site)
         if site.is_echo and site.balancer_ends_tls:
             yield from _seen(site)
+        if site.gateway.zone is not None and site.status("https") == 200:
+            yield _probe(
+                site,
+                f"{site.url('https')} by its own name: 200, its record leads to the balancer of gateway {site.name}",
+                partial(_by_name, site),
+            )
     yield from _server_names(sites[0], successes[sites[0]]["https"])
 
 
@@ -202,6 +208,24 @@ def _looping(site: Site, scheme: Scheme, caller: Caller, context: Context) -> Ou
             *differs("exit code", response.exit_code, curl.TOO_MANY_REDIRECTS),
             *differs("number of redirects", response.redirects, MAX_REDIRECTS),
             *site.line_faults("https", asked),
+        ],
+        site.said(asked.line),
+    )
+
+
+def _by_name(site: Site, caller: Caller, context: Context) -> Outcome:
+    request = replace(site.request(context, "https", row(site)), connect_to={})
+    asked = site.ask(context, caller, request)
+    response = asked.response
+    if response.exit_code:
+        return Outcome(ok=False, observed=str(response))
+    place = (response.connected or "").rpartition(":")[0]
+    elsewhere = place not in site.ip_addresses(context)
+    return judged(
+        f"{_with_certificate(response)}, at {place}",
+        [
+            *([f"{place} is no address of the balancer"] if elsewhere else []),
+            *site.served_faults(context, "https", request, asked),
         ],
         site.said(asked.line),
     )

@@ -119,7 +119,10 @@ class Edge(Cluster):
         if url.scheme == "gopher":
             return self._bytes(client, command)
         to = [value for name, value in pairwise(command) if name == "--connect-to"]
-        port = url.port or int(next(one for one in to if one.split(":")[1] == _port(url.scheme)).rpartition(":")[2])
+        if to:
+            port = int(next(one for one in to if one.split(":")[1] == _port(url.scheme)).rpartition(":")[2])
+        else:
+            port = url.port or PORTS[(url.hostname or "").split("-")[0].partition(".")[0]] + 443
         headers = dict(value.split(": ", 1) for name, value in pairwise(command) if name == "--header")
         name = url.hostname or ""
         ask = Ask(
@@ -272,6 +275,7 @@ class Edge(Cluster):
             http_version=version,
             certificates=chain if tls else (),
             redirects=ask.redirects,
+            remote="198.51.100.66" if self.broken == "record elsewhere" else "192.0.2.4",
             **{"url": f"{ask.scheme}://{ask.host}{ask.path}", **more},
         )
 

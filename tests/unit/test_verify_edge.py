@@ -353,6 +353,40 @@ def test_a_balancers_own_address(config: dict[str, Any], tmp_path: Path, cidrs: 
     assert "E7q" not in _probes(settings)
 
 
+@pytest.mark.parametrize(
+    ("broken", "observed"),
+    [
+        ("", "200, HTTP/1.1, TLSv1.3, leaf *.example.com issued by public intermediate, at 192.0.2.4"),
+        ("record elsewhere", "198.51.100.66 is no address of the balancer"),
+    ],
+)
+def test_a_host_with_a_record_is_asked_by_its_name(
+    eks: dict[str, Any], tmp_path: Path, broken: str, observed: str
+) -> None:
+    eks["verify"] = {"clients": SETTINGS_CLIENTS}
+    settings = load(eks)
+    probes = [probe for probe in _probes(settings).values() if "by its own name" in probe.expected]
+    assert [probe.expected.split("/")[2] for probe in probes] == [
+        "split.example.com",
+        "split-gateway-redirect.example.com",
+        "split-route-redirect.example.com",
+    ]
+    asked = _asked(settings, tmp_path, Edge(broken=broken))
+    outcome = probes[0].attempt(asked)
+    assert outcome.ok is not bool(broken)
+    assert observed in outcome.observed
+    assert "--connect-to" not in asked.clients[0].commands[0]  # type: ignore[attr-defined]
+
+
+def test_the_environment_on_eks_has_its_probes(eks: dict[str, Any], tmp_path: Path) -> None:
+    eks["verify"] = {"clients": SETTINGS_CLIENTS}
+    outcomes = _outcomes(load(eks), tmp_path, Edge())
+    assert _short(outcomes) == ""
+    rows = {name.rstrip("abcdefghijklmnopqrstuvwxyz") for name in outcomes}
+    # E4 and E6 are pitfalls, which nobody has there.
+    assert rows == {"E2", "E3", "E5", "E7", "E8", "E9"}
+
+
 def test_settings_newer_than_the_outputs_say_so(settings: Settings, tmp_path: Path) -> None:
     edge = Edge()
     asked = _asked(settings, tmp_path, edge)
