@@ -27,6 +27,13 @@ from settings.model import (
 )
 
 
+PROXY_HEADERS = {
+    "service.beta.kubernetes.io/aws-load-balancer-proxy-protocol": "",
+    "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes": "proxy_protocol_v2.enabled=true",
+}
+"""Annotations with which a balancer of AWS sends PROXY headers, when they have this in them."""
+
+
 class LoadBalancerService(Model):
     """The gateway at an address that the platform's load balancer gives."""
 
@@ -40,6 +47,16 @@ class LoadBalancerService(Model):
 
     external_traffic_policy: Literal["Cluster", "Local"] = "Local"
     """Local keeps the client's address."""
+
+    def problems(self) -> Iterator[Problem]:
+        for name, sign in PROXY_HEADERS.items():
+            if name in self.annotations and sign in self.annotations[name]:
+                yield Problem(
+                    key="annotations",
+                    message=f"'{name}' has the balancer begin every connection with a PROXY header, which these "
+                    "gateways do not expect: no request would get through; take it out, or use a gateway of the layer "
+                    "edge with balancer.clientAddress proxy-protocol, which does",
+                )
 
 
 class NodePorts(Model):
@@ -139,6 +156,7 @@ class IngressGateway(Model):
     resources: Resources = Resources()
 
     def problems(self) -> Iterator[Problem]:
+        yield from (problem.below("service") for problem in self.service.problems())
         yield from (problem.below("replicas") for problem in self.replicas.problems())
         for name, times in Counter(host.host for host in self.hosts).items():
             if times > 1:

@@ -13,6 +13,7 @@ from tests.unit.conftest import stack_file
 
 PREFIX = "service.beta.kubernetes.io/aws-load-balancer-"
 ARN = "arn:aws:acm:eu-central-1:123456789012:certificate/00000000-0000-4000-8000-000000000001"
+EXISTING = {"kind": "existing", "hosts": ["*.example.com"]}
 AT_BALANCER = {"ends": "balancer", "certificate": "balancer"}
 REDIRECTED = {"host": "www.example.com", "backend": {"service": "www.shop.svc.cluster.local"}}
 SERVED = {**REDIRECTED, "redirect": "none"}
@@ -178,6 +179,41 @@ def test_proxy_protocol_without_the_gateway() -> None:
     assert "prepares the gateway" in one(section, "gateways.web.balancer.annotations")
     section = web(balancer={"targetGroupAttributes": {"proxy_protocol_v2.enabled": "true"}})
     assert "follows from clientAddress" in one(section, "gateways.web.balancer.targetGroupAttributes")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "refused"),
+    [
+        ("proxy-protocol", "*", True),
+        ("target-group-attributes", "preserve_client_ip.enabled=true,proxy_protocol_v2.enabled=true", True),
+        ("target-group-attributes", "preserve_client_ip.enabled=true,proxy_protocol_v2.enabled=false", False),
+        ("scheme", "internet-facing", False),
+    ],
+)
+def test_proxy_protocol_before_a_gateway_of_ingress(annotation: str, value: str, refused: bool) -> None:
+    """The layer ingress takes annotations as they are, but its gateways take no PROXY header."""
+    web = {
+        "service": {"type": "LoadBalancer", "annotations": {f"{PREFIX}{annotation}": value}},
+        "hosts": [
+            {
+                "host": "www.example.com",
+                "tls": {"mode": "SIMPLE", "credential": "www"},
+                "backend": {"service": "www.shop.svc.cluster.local"},
+            }
+        ],
+    }
+    config = {
+        "name": "prod",
+        "layers": ["ingress"],
+        "upstream": {"cluster": "base", "mesh": "base"},
+        "ingress": {"certificates": {"www": EXISTING}, "gateways": {"web": web}},
+    }
+    if not refused:
+        load(config)
+        return
+    with pytest.raises(SettingsError, match="no request would get through") as error:
+        load(config)
+    assert [problem.key for problem in error.value.problems] == ["ingress.gateways.web.service.annotations"]
 
 
 def test_further_annotations_and_attributes() -> None:
