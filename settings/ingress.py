@@ -26,7 +26,6 @@ from settings.model import (
     matching,
 )
 
-
 PROXY_HEADERS = {
     "service.beta.kubernetes.io/aws-load-balancer-proxy-protocol": "",
     "service.beta.kubernetes.io/aws-load-balancer-target-group-attributes": "proxy_protocol_v2.enabled=true",
