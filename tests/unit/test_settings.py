@@ -38,7 +38,7 @@ LAYERS = ["cluster", "authority", "mesh", "ingress"]
 @pytest.fixture
 def config() -> dict[str, Any]:
     dev = stack_file("dev")
-    above = {"gateway_pool", "egress", "teams", "workload_identity"}
+    above = {"gateway_pool", "egress", "teams", "workload_identity", "edge", "external"}
     return {**{key: value for key, value in dev.items() if key not in above}, "layers": [*LAYERS]}
 
 
