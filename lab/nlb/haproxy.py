@@ -8,7 +8,6 @@ import asyncio
 import csv
 import hashlib
 import io
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from lab.errors import LabError
 from lab.files import write
 from lab.nlb.addresses import Place
 from lab.nlb.spec import HealthCheck, Listener, LoadBalancer
-from lab.nlb.targets import Groups, Target
+from lab.nlb.targets import Groups
 from lab.topology import AVAILABILITY_ZONES, AvailabilityZone
 
 HASTE = 5
@@ -107,11 +106,13 @@ def _frontend(it: Deployed, listener: Listener, zone: AvailabilityZone, certific
         if listener.tls.alpn:
             bind += [f"alpn {','.join(listener.tls.alpn)}"]
         version = "%sslv"
-    log = {"time": "%Ts.%ms", "client": "%ci", "client_port": "%cp", "service": it.place.service}
-    log |= {"listener": str(listener.port), "zone": zone.name, "tls": version, "target": "%s"}
-    log |= {"target_address": "%si", "target_port": "%sp", "source": "%bi", "end": "%ts"}
-    log |= {"ms": "%Tt", "bytes_in": "%U", "bytes_out": "%B"}
-    line = re.sub(r'("(?:time|client_port|listener|ms|bytes_in|bytes_out)": )"([^"]*)"', r"\1\2", json.dumps(log))
+    # What may be missing is `-` and hence a string.
+    line = (
+        f'{{"time": %Ts.%ms, "client": "%ci", "client_port": %cp, "service": "{it.place.service}", '
+        f'"listener": {listener.port}, "zone": "{zone.name}", "tls": "{version}", "target": "%s", '
+        f'"target_address": "%si", "target_port": "%sp", "source": "%bi", "end": "%ts", "ms": %Tt, '
+        f'"bytes_in": %U, "bytes_out": %B}}'
+    )
     return f"""
 frontend {name}
     {" ".join(bind)}
@@ -143,20 +144,15 @@ def _backend(it: Deployed, listener: Listener, zone: AvailabilityZone, fails_ope
             options += [f"alpn {','.join(listener.tls.alpn)}"]
     for target in it.targets.get(listener.port, ()):
         if balancer.cross_zone or target.zone == zone.name:
-            health = [f"track {tracked}/{_server(target)}"] if tracked and not fails_open else checks
-            lines += [" ".join(["server", _server(target), f"{target.address}:{target.port}", *options, *health])]
+            health = [f"track {tracked}/{target.name}"] if tracked and not fails_open else checks
+            lines += [" ".join(["server", target.name, f"{target.address}:{target.port}", *options, *health])]
     return "\n" + "\n    ".join(lines) + "\n"
-
-
-def _server(target: Target) -> str:
-    return target.name
 
 
 def _check_of_backend(health: HealthCheck) -> list[str]:
     lines = [f"timeout check {health.timeout * 1000 // HASTE}ms"]
     if health.protocol != "TCP":
-        codes = health.codes.replace(" ", "")
-        lines += [f"option httpchk GET {health.path}", f"http-check expect status {codes}"]
+        lines += [f"option httpchk GET {health.path}", f"http-check expect status {health.codes}"]
     return lines
 
 

@@ -5,6 +5,7 @@ refuse is refused here, with the reason of the event that the controller writes:
 cannot be read, `FailedDeployModel` when AWS says no.
 """
 
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
@@ -306,11 +307,17 @@ def _health(given: _Annotations, spec: ServiceSpec, target_type: TargetType) -> 
     protocol = (given.text("healthcheck-protocol") or default.protocol).upper()
     if protocol not in ("TCP", "HTTP", "HTTPS"):
         raise Refused(f"unsupported health check protocol {protocol}")
+    path = given.text("healthcheck-path") or default.path
+    codes = given.text("healthcheck-success-codes").replace(" ", "") or default.codes
+    if not re.fullmatch(r"/[\w./~@:+&?=-]*", path, re.ASCII):
+        raise RefusedByCloud(f"ValidationError: Health check path '{path}' must begin with / and be a path of a URL")
+    if not re.fullmatch(r"\d{3}(-\d{3})?(,\d{3}(-\d{3})?)*", codes, re.ASCII):
+        raise RefusedByCloud(f"InvalidParameterValue: Health check matcher HTTP code '{codes}': e.g. 200-299,301")
     return HealthCheck(
         protocol=cast(HealthProtocol, protocol),
         port=_health_port(given, spec.ports or [], target_type, default.port),
-        path=given.text("healthcheck-path") or default.path,
-        codes=given.text("healthcheck-success-codes") or default.codes,
+        path=path,
+        codes=codes,
         interval=given.integer("healthcheck-interval", default.interval, 5, 300),
         timeout=given.integer("healthcheck-timeout", default.timeout, 2, 120),
         healthy=given.integer("healthcheck-healthy-threshold", default.healthy, 2, 10),
