@@ -103,8 +103,11 @@ class Aws(Cloud):
             given = inputs.get(name)
             if isinstance(given, str) and given != UNKNOWN and len(given) > most:
                 yield name, f"has {len(given)} characters; AWS takes {most}"
-        if type_ in ONE_OF and len(given_ones := [name for name in ONE_OF[type_] if name in inputs]) != 1:
-            yield "", f"needs exactly one of {', '.join(ONE_OF[type_])}, and has {', '.join(given_ones) or 'none'}"
+        if type_ in ONE_OF:
+            choice = [name for name in ONE_OF[type_] if name in inputs]
+            if len(choice) != 1:
+                words = f"of {', '.join(ONE_OF[type_])} exactly one must be given, not {' and '.join(choice) or 'none'}"
+                yield (choice or ONE_OF[type_])[0], f"does not fit: {words}"
         if type_ in (INGRESS_RULE, EGRESS_RULE):
             yield from _ports(inputs)
         for path, value in leaves(inputs):

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.engine
 
 RELEASE = "kubernetes:helm.sh/v3:Release"
 LAYERS = ("network", "cluster", "gateway_pool", "authority", "mesh", "edge")
-GATEWAYS = ("split", "tls")
-"""One with its certificate in AWS and records, one without."""
+GATEWAYS = ("proxy-protocol", "split")
+"""One with pods as targets, and one with its certificate in AWS and records."""
 
 
 def config() -> dict[str, Any]:

@@ -356,8 +356,8 @@ def test_what_the_plugin_finds_before_it_asks_aws(cloud: Cloud) -> None:
         "cidrIpv4 is 10.0.0.1/16, which is no network; did you mean 10.0.0.0/16?"
     ]
     assert cloud.check(tokens.INGRESS_RULE, **rule, cidrIpv4="10.0.0.0/16", prefixListId="pl-1") == [
-        " needs exactly one of cidrIpv4, cidrIpv6, prefixListId, referencedSecurityGroupId, and has cidrIpv4, "
-        "prefixListId"
+        "cidrIpv4 does not fit: of cidrIpv4, cidrIpv6, prefixListId, referencedSecurityGroupId exactly one must be "
+        "given, not cidrIpv4 and prefixListId"
     ]
     assert cloud.check(tokens.INGRESS_RULE, **{**rule, "ipProtocol": "-1"}, cidrIpv4="10.0.0.0/16") == [
         "fromPort must be left out for the protocol -1, which is all of them"

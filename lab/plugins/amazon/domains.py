@@ -229,7 +229,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     RECORD: Kind(
         id=_record_id,
-        replaced_by=("zoneId", "setIdentifier"),
+        replaced_by=("zoneId",),
         names={"zoneId": ZONE},
         rule=_record,
         # Whether it may be there already is the record's own setting.

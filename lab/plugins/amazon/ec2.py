@@ -159,6 +159,7 @@ def _nat_gateway(world: World, record: Record, operation: str) -> None:
                 )
         record.outputs["publicIp"] = find(world, EIP, address).outputs["publicIp"]
     network = IPv4Network(subnet.inputs["cidrBlock"])
+    record.outputs["vpcId"] = subnet.inputs["vpcId"]
     record.outputs["privateIp"] = str(network[4 + int(digits(record.id, 2)) % (network.num_addresses - 5)])
 
 
@@ -505,6 +506,10 @@ KINDS: Mapping[str, Kind] = {
             "associationId": lambda values: derived("eipassoc", values["id"]),
             "networkInterfaceId": lambda values: derived("eni", values["id"]),
             "routeTableId": "",
+            "availabilityMode": "zonal",
+            "autoProvisionZones": "",
+            "autoScalingIps": "",
+            "regionalNatGatewayAutoMode": "",
         },
         rule=_nat_gateway,
         errors=_words(
