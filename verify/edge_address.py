@@ -262,8 +262,8 @@ def _refused(site: Site, asked: Asked, address: IPv4Address | None) -> Outcome:
     response, line = asked.response, asked.line
     if response.exit_code:
         return Outcome(ok=False, observed=str(response))
-    body = response.body.strip()
-    faults = [*differs("status", response.status, FORBIDDEN), *differs("the body", body[:80], DENIED)]
+    body = next(iter(response.body.splitlines()), "")[:80]
+    faults = [*differs("status", response.status, FORBIDDEN), *differs("the body", body, DENIED)]
     if line is not None:
         faults += [] if line.refused else [f"the gateway did not refuse it: {line.response_code_details}"]
         faults += differs("logged client", address_of(line), str(address))

@@ -20,6 +20,7 @@ from lightkube.core.exceptions import ConfigError as KubeconfigError
 from lightkube.core.resource import GlobalResource, NamespacedResource
 from lightkube.models.authorization_v1 import ResourceAttributes, SubjectAccessReviewSpec
 from lightkube.models.core_v1 import ServiceSpec
+from lightkube.models.meta_v1 import Status
 from lightkube.resources.authorization_v1 import SubjectAccessReview
 from lightkube.resources.core_v1 import Namespace, Node, Pod, Secret, Service
 from lightkube.types import CascadeType
@@ -48,6 +49,8 @@ class Kube:
         self._client = client
         # msgspec, by which lightkube decodes objects, crashes when two threads are the first to decode a type.
         self._decoding = threading.Lock()
+        # Commands in pods end with a Status, and nothing locks there: so it is decoded first here, by one thread.
+        Status.from_dict({})
 
     @classmethod
     def from_kubeconfig(cls, kubeconfig: str) -> Kube:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
@@ -132,3 +134,26 @@ def test_a_command_reads_its_stdin() -> None:
     done = _kube(client).run("b", "a", "c", ["curl"], 5, "secret")
     assert (done.exit_code, done.stdout, done.stderr) == (3, "\ufffd", "")
     assert client.asked[0][1]["stdin"] == "secret"
+
+
+def test_commands_that_end_at_once_do_not_crash_the_decoder() -> None:
+    threads = """
+import sys, threading
+from lightkube.core.decoders import decode_status
+from verify.kube import Kube
+
+Kube(None)
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(12)
+
+def decode():
+    together.wait()
+    decode_status(b'{"status": "Success", "metadata": {}, "details": {"causes": [{"reason": "ExitCode"}]}}')
+
+threads = [threading.Thread(target=decode) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    # In a process of its own: what is decoded for the first time there, is not the first here.
+    done = subprocess.run([sys.executable, "-c", threads], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
