@@ -17,6 +17,7 @@ import yaml
 from rich.console import Console
 
 import tools
+from settings.external import Squid
 from tools import build, cache, charts, images, packages
 from tools.__main__ import main
 from tools.errors import CommandFailed, ToolsError
@@ -343,6 +344,9 @@ def test_image_names_as_a_mirror_sees_them() -> None:
     assert by_name["registry.k8s.io/pause:3.10"] == ("pause", "3.10")
     assert by_name["docker.io/istioinaction/webapp:latest"] == ("istioinaction/webapp", "latest")
     assert by_name["registry.istio.io/release/proxyv2:1.31.1"] == ("release/proxyv2", "1.31.1")
+    assert by_name["docker.io/library/nginx:1.29"] == ("library/nginx", "1.29")
+    assert by_name["docker.io/youngwjung/flask-echo:latest"] == ("youngwjung/flask-echo", "latest")
+    assert by_name[Squid().image] == ("ubuntu/squid", "6.6-24.04_edge")
 
 
 def test_layers_are_equal_for_equal_files(tmp_path: Path) -> None:
