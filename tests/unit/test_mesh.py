@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from components.mesh.istio import ACCESS_LOG_FORMAT
+from tests.unit.conftest import stack_file
 from tests.unit.program import UPSTREAM, Program, Registered, run
 
 
@@ -160,6 +161,7 @@ def test_releases_wait(dev_program: Program) -> None:
         "dev-mesh-istiod",
         "dev-egress-gateway-release",
         *(f"dev-ingress-{gateway}-release" for gateway in ("simple", "redirect", "mutual", "hosts")),
+        *(f"dev-edge-{gateway}-release" for gateway in stack_file("dev")["edge"]["gateways"]),
     }
     for release in releases(dev_program):
         assert release.inputs["timeout"] == 300

@@ -207,7 +207,7 @@ def found(config: dict[str, Any]) -> dict[str, str]:
             f"is '{'x' * 65}'; it must be 1 to 64 characters (RFC 5280)",
         ),
         # Unions
-        (("cluster", "kind"), "kind", "cluster", "'kind' is 'kind'; it must be one of 'onprem', 'gke'"),
+        (("cluster", "kind"), "kind", "cluster", "'kind' is 'kind'; it must be one of 'onprem', 'gke', 'eks'"),
         (("mesh", "kind"), "asm", "mesh", "'kind' is 'asm'; it must be one of 'istiod', 'managed'"),
         (("authority",), {"organization": "x"}, "authority.kind", "is missing"),
         (
@@ -232,10 +232,10 @@ def found(config: dict[str, Any]) -> dict[str, str]:
         # Layers
         (
             ("layers",),
-            ["cluster", "authority", "mesh", "ingress", "edge"],
+            ["cluster", "authority", "mesh", "ingress", "labs"],
             "layers[4]",
-            "is 'edge'; it must be 'network', 'cluster', 'gateway_pool', 'authority', 'mesh', 'egress', 'teams', "
-            "'workload_identity' or 'ingress'",
+            "is 'labs'; it must be 'network', 'cluster', 'gateway_pool', 'authority', 'mesh', 'egress', 'teams', "
+            "'workload_identity', 'ingress', 'edge' or 'external'",
         ),
         (("layers",), ["cluster", "authority", "mesh", "ingress", "mesh"], "layers", "'mesh' is there twice"),
         (("mesh",), GONE, "mesh", "is missing; layers has 'mesh', which is configured here"),
