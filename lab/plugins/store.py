@@ -10,7 +10,7 @@ import fcntl
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
@@ -85,6 +85,15 @@ class World:
         return None
 
 
+def _text(world: World) -> str:
+    """The world in JSON, one resource on a line: to be read and edited, and quickly written."""
+    records = ",\n".join(f"{json.dumps(key)}: {json.dumps(vars(record))}" for key, record in world.records.items())
+    failures = json.dumps([vars(failure) for failure in world.failures])
+    return (
+        f'{{"records": {{\n{records}\n}},\n"switched_on": {json.dumps(world.switched_on)},\n"failures": {failures}}}\n'
+    )
+
+
 class Store:
     """The file of one cloud in a lab."""
 
@@ -102,7 +111,7 @@ class Store:
             try:
                 yield world
             finally:
-                if (after := json.dumps(asdict(world), indent=1)) != before:
+                if (after := _text(world)) != before:
                     files.write(self.file, after)
 
     def order(self, failures: Iterable[Failure]) -> None:
