@@ -144,6 +144,30 @@ class BalancerTls(Model):
     https_server: bool = True
     """Whether the gateway listens where 443 goes to, when ports are split."""
 
+    def problems(self) -> Iterator[Problem]:
+        if self.backend_protocol == "ssl":
+            if self.credential is None:
+                yield Problem(
+                    key="credential",
+                    message="is missing; backendProtocol is ssl, so the gateway needs a certificate: a name under "
+                    "certificates",
+                )
+            if self.target_ports == "shared":
+                yield Problem(
+                    key="targetPorts",
+                    message="is shared, but backendProtocol is ssl: one port of the gateway cannot take both http and "
+                    "TLS; use split",
+                )
+        elif self.credential is not None:
+            yield Problem(
+                key="credential",
+                message="has no use: backendProtocol is tcp, so no TLS comes to the gateway; take it out, or use ssl",
+            )
+        if self.target_ports == "shared" and not self.https_server:
+            yield Problem(
+                key="httpsServer", message="is false, but with targetPorts shared there is none anyway; take it out"
+            )
+
 
 class EdgeHost(Model):
     """One host that a gateway answers for, on port 80 and 443."""
@@ -190,8 +214,7 @@ class NlbGateway(Model):
         for name, times in Counter(host.host for host in self.hosts).items():
             if times > 1:
                 yield Problem(key="hosts", message=f"'{name}' is there {times} times; each host needs one entry")
-        if isinstance(self.tls, BalancerTls):
-            yield from _balancer_tls(self.tls)
+        yield from (problem.below("tls") for problem in self.tls.problems())
         if self.zone is not None:
             for index, host in enumerate(self.hosts):
                 if not _within(host.host, self.zone):
@@ -263,31 +286,6 @@ class NlbGateway(Model):
                     "X-Forwarded-For: a client could write any address there; leave it 0",
                 ),
             )
-
-
-def _balancer_tls(tls: BalancerTls) -> Iterator[Problem]:
-    if tls.backend_protocol == "ssl":
-        if tls.credential is None:
-            yield Problem(
-                key="tls.credential",
-                message="is missing; backendProtocol is ssl, so the gateway needs a certificate: a name under "
-                "certificates",
-            )
-        if tls.target_ports == "shared":
-            yield Problem(
-                key="tls.targetPorts",
-                message="is shared, but backendProtocol is ssl: one port of the gateway cannot take both http and TLS; "
-                "use split",
-            )
-    elif tls.credential is not None:
-        yield Problem(
-            key="tls.credential",
-            message="has no use: backendProtocol is tcp, so no TLS comes to the gateway; take it out, or use ssl",
-        )
-    if tls.target_ports == "shared" and not tls.https_server:
-        yield Problem(
-            key="tls.httpsServer", message="is false, but with targetPorts shared there is none anyway; take it out"
-        )
 
 
 class AcmCertificate(Model):
