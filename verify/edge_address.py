@@ -50,12 +50,13 @@ def unseen(sites: Sequence[Site], successes: Mapping[Site, Successes]) -> Iterat
     logged: Probe | None = None
     # Those with a log first: that a log has no line says something only where another has it.
     for site in sorted(sites, key=lambda site: not site.gateway.access_log):
+        scheme = site.served
         if site.gateway.access_log:
-            https = _unseen("E6", site, "https", partial(_unmatched, site, "https"), successes[site]["https"])
-            logged = logged or https
-            yield https
+            first = _unseen("E6", site, scheme, partial(_unmatched, site, scheme), successes[site][scheme])
+            logged = logged or first
+            yield first
         else:
-            yield _unseen("E6", site, "https", partial(_unlogged, site, "https"), logged)
+            yield _unseen("E6", site, scheme, partial(_unlogged, site, scheme), logged)
         if site.gateway.access_log and site.gateway.balancer.client_address == "preserve":
             yield _unseen("E7", site, "http", partial(_unmatched, site, "http"), successes[site]["http"])
 
@@ -84,8 +85,8 @@ def nobody(site: Site) -> Probe:
     return Probe(
         row="E6",
         scenario=SCENARIO,
-        expected=f"{site.at('https')} from a client that the rules let in, its address not kept: 403, the log has the "
-        f"{_whose(site)} address instead",
+        expected=f"{site.at(site.served)} from a client that the rules let in, its address not kept: 403, the log has "
+        f"the {_whose(site)} address instead",
         attempt=partial(by_admitted, site, partial(_unknown, site)),
     )
 
@@ -93,13 +94,35 @@ def nobody(site: Site) -> Probe:
 def seen(site: Site, successes: Successes) -> Iterator[Probe]:
     """Probes of a gateway whose rules hold against clients' addresses."""
     for scheme in PORTS:
+        if scheme == "https" and not site.https_served:
+            continue
         yield _denied(
             site,
             f"{site.at(scheme)} from a client that the rules turn away: 403 '{DENIED}', its address in the log",
             partial(_forbidden, site, scheme),
             successes[scheme],
         )
-    https = successes["https"]
+    # Elsewhere there is no 200 to tell a denial from.
+    if site.https_served and not site.loops:
+        yield from _with_headers(site, successes["https"])
+    raw = _admitted(
+        site,
+        f"{site.at('http')} as bare bytes from a client that is let in: {site.status('http')}",
+        partial(_raw, site),
+        None,
+    )
+    yield raw
+    yield _denied(
+        site,
+        f"{site.at('http')} as bare bytes from a client that the rules turn away, after a PROXY header of its own with "
+        f"the address of one that is let in: {BAD_REQUEST}, to the gateway that header is no HTTP",
+        partial(_own_header, site),
+        raw,
+    )
+
+
+def _with_headers(site: Site, https: Probe) -> Iterator[Probe]:
+    """What clients say of themselves in headers."""
     if site.by_header and site.gateway.num_trusted_proxies:
         yield _denied(
             site,
@@ -118,7 +141,7 @@ def seen(site: Site, successes: Successes) -> Iterator[Probe]:
         yield _denied(
             site,
             f"{site.at('https')} from a client that the rules turn away, which names one that is let in in the headers "
-            f"{', '.join(FORGED)}: 403 each time, its own address in the log",
+            f"{', '.join(_forgeable(site))}: 403 each time, its own address in the log",
             partial(_forged, site),
             https,
         )
@@ -129,20 +152,6 @@ def seen(site: Site, successes: Successes) -> Iterator[Probe]:
             partial(_unharmed, site),
             https,
         )
-    raw = _admitted(
-        site,
-        f"{site.at('http')} as bare bytes from a client that is let in: {site.status('http')}",
-        partial(_raw, site),
-        None,
-    )
-    yield raw
-    yield _denied(
-        site,
-        f"{site.at('http')} as bare bytes from a client that the rules turn away, after a PROXY header of its own with "
-        f"the address of one that is let in: {BAD_REQUEST}, to the gateway that header is no HTTP",
-        partial(_own_header, site),
-        raw,
-    )
 
 
 def past_balancer(site: Site, successes: Successes) -> Probe:
@@ -198,7 +207,7 @@ def _unmatched(site: Site, scheme: Scheme, caller: Caller, context: Context) -> 
 
 
 def _unknown(site: Site, caller: Caller, context: Context) -> Outcome:
-    asked = site.ask(context, caller, site.request(context, "https", "E6"))
+    asked = site.ask(context, caller, site.request(context, site.served, "E6"))
     if asked.line is None:
         return Outcome(ok=False, observed=f"{asked.response}: {NOT_LOGGED}")
     refused = _refused(site, asked, IPv4Address(address_of(asked.line)))
@@ -250,6 +259,11 @@ FORGED = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Envoy-External-Address
 """Headers in which proxies tell of the client's address."""
 
 
+def _forgeable(site: Site) -> tuple[str, ...]:
+    """Those that nothing at the gateway believes; the log alone, not the rules, may believe X-Forwarded-For."""
+    return tuple(name for name in FORGED if name != "X-Forwarded-For" or not site.gateway.num_trusted_proxies)
+
+
 def _forbidden(
     site: Site, scheme: Scheme, caller: Caller, context: Context, *, headers: Mapping[str, str] | None = None
 ) -> Outcome:
@@ -286,7 +300,7 @@ def _with_each_header(
     """With each of the headers alone, then with all together, side by side."""
     if other is None:
         return _nobody_to_forge(site)
-    values = {name: f"for={other.address}" if name == "Forwarded" else str(other.address) for name in FORGED}
+    values = {name: f"for={other.address}" if name == "Forwarded" else str(other.address) for name in _forgeable(site)}
     several = [*({name: value} for name, value in values.items()), values]
     with ThreadPoolExecutor(len(several)) as side_by_side:
         outcomes = list(

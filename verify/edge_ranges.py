@@ -25,7 +25,7 @@ def outside(site: Site, successes: Successes) -> Probe:
         expected=f"{site.at('https')}, and http, from a client outside its source ranges: no connection (exit "
         f"{curl.TIMED_OUT}), dropped at the balancer",
         attempt=partial(by_outside, site, partial(_no_connection, site)),
-        pair=successes["https"],
+        pair=successes[site.served],
     )
 
 

@@ -111,6 +111,11 @@ class Site:
         return "https-unserved" not in self.gateway.pitfalls
 
     @property
+    def served(self) -> Scheme:
+        """The scheme that is answered, https if possible."""
+        return "https" if self.https_served else "http"
+
+    @property
     def any_server_name(self) -> bool:
         """Whether TLS clients may name any server, or none."""
         return isinstance(self.gateway.tls, GatewayTls) and self.gateway.tls.any_server_name

@@ -131,8 +131,8 @@ def _seen(site: Site) -> Iterator[Probe]:
         if site.status(scheme) == 200:
             yield _probe(
                 site,
-                f"{site.at(scheme)}: the application sees its host, scheme {scheme} (X-Forwarded-Proto, whatever the "
-                "client says), the client's headers",
+                f"{site.at(scheme)}: the application sees its host, scheme {scheme} (X-Forwarded-Proto"
+                f"{'' if site.gateway.num_trusted_proxies else ', whatever the client says'}), the client's headers",
                 partial(_seen_by_application, site, scheme),
             )
 
@@ -286,12 +286,10 @@ def _posted(site: Site, caller: Caller, context: Context) -> Outcome:
 
 def _seen_by_application(site: Site, scheme: Scheme, caller: Caller, context: Context) -> Outcome:
     token = secrets.token_hex(6)
-    forged = "http" if scheme == "https" else "https"
-    request = replace(
-        site.request(context, scheme, row(site)),
-        posted=None,
-        headers={"X-Meshgate-Probe": token, "X-Forwarded-Proto": forged},
-    )
+    headers = {"X-Meshgate-Probe": token}
+    if not site.gateway.num_trusted_proxies:
+        headers["X-Forwarded-Proto"] = "http" if scheme == "https" else "https"
+    request = replace(site.request(context, scheme, row(site)), posted=None, headers=headers)
     asked = site.ask(context, caller, request)
     response = asked.response
     if not response.exit_code and response.status in NOT_DESCRIBING:
@@ -305,11 +303,11 @@ def _seen_by_application(site: Site, scheme: Scheme, caller: Caller, context: Co
     seen = _json(response)
     if not isinstance(seen, dict):
         return Outcome(ok=False, observed=f"{response}: {response.body[:80]}", evidence=site.said(asked.line))
-    headers = {str(name).lower(): value for name, value in dict(seen.get("headers") or {}).items()}
-    said = {name: headers.get(name) for name in ("x-forwarded-proto", "x-meshgate-probe")}
+    arrived = {str(name).lower(): value for name, value in dict(seen.get("headers") or {}).items()}
+    said = {name: arrived.get(name) for name in ("x-forwarded-proto", "x-meshgate-probe")}
     return judged(
         f"{response}; the application saw {seen.get('method')} {seen.get('path')}, host {seen.get('host')}, scheme "
-        f"{seen.get('scheme')}, X-Forwarded-For {headers.get('x-forwarded-for')}",
+        f"{seen.get('scheme')}, X-Forwarded-For {arrived.get('x-forwarded-for')}",
         [
             *differs("host", seen.get("host"), site.host.host),
             *differs("scheme", seen.get("scheme"), scheme),

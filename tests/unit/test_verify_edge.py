@@ -387,6 +387,38 @@ def test_the_environment_on_eks_has_its_probes(eks: dict[str, Any], tmp_path: Pa
     assert rows == {"E2", "E3", "E5", "E7", "E8", "E9"}
 
 
+@pytest.mark.parametrize(
+    ("gateway", "asked"),
+    [
+        # Nobody answers https there.
+        ("unserved", ["http from a client that the rules turn away", "http as bare bytes", "http as bare bytes"]),
+        # Whoever is let in is redirected for ever.
+        ("loop", ["https from", "http from", "http as bare bytes", "http as bare bytes"]),
+    ],
+)
+def test_rules_at_a_gateway_with_another_pitfall(config: dict[str, Any], gateway: str, asked: list[str]) -> None:
+    settings = config["edge"]["gateways"][gateway]
+    settings["balancer"] = {"targetType": "ip"}
+    settings["deny"] = ["203.0.113.20/32"]
+    settings["hosts"] = settings["hosts"][-1:]
+    found = [
+        re.sub(r"://\S+ at gateway \S+", "", probe.expected)
+        for probe in _probes(load(config)).values()
+        if f"at gateway {gateway} " in probe.expected and probe.row == "E7"
+    ]
+    assert len(found) == len(asked)
+    assert all(text.startswith(start) for text, start in zip(found, asked, strict=True))
+
+
+def test_what_the_log_believes_is_not_forged(config: dict[str, Any]) -> None:
+    preserved = config["edge"]["gateways"]["preserved-ip"]
+    preserved["numTrustedProxies"] = 1
+    preserved["pitfalls"] = ["forgeable-forwarded-for"]
+    forged = [probe.expected for probe in _probes(load(config)).values() if "X-Real-IP" in probe.expected]
+    names = {re.findall("at gateway ([a-z-]+)", text)[0]: "X-Forwarded-For" in text for text in forged}
+    assert names == {"preserved-instance": True, "preserved-ip": False, "proxy-protocol": True}
+
+
 def test_settings_newer_than_the_outputs_say_so(settings: Settings, tmp_path: Path) -> None:
     edge = Edge()
     asked = _asked(settings, tmp_path, edge)
