@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 import tools
-from lab import cluster, deploy, network, network_policy, sim
+from lab import cluster, deploy, sim
+from lab import counters as decided
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance, default_name
-from lab.nlb import security_group
 
 
 def say(line: str) -> None:
@@ -48,7 +48,7 @@ def status(instance: Instance, arguments: argparse.Namespace) -> int:
 
 
 def counters(instance: Instance, arguments: argparse.Namespace) -> int:
-    found = {**network.counters(instance), **network_policy.counters(instance), **security_group.counters(instance)}
+    found = decided.counters(instance)
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:

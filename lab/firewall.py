@@ -20,10 +20,9 @@ from components.network.firewall import (
     rules,
 )
 from lab import topology
+from lab.counters import FIREWALL as TABLE
 from lab.topology import LOAD_BALANCER_FIRST, LOAD_BALANCER_LAST, NAT, POOLS, ZONES
 from settings.network import GkeNetwork, NodeRole
-
-TABLE = "meshgate"
 
 NETWORK = GkeNetwork.model_validate(
     {

@@ -4,12 +4,11 @@ import fcntl
 import json
 import os
 import subprocess
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab import firewall
+from lab import counters, firewall
 from lab.errors import LabError
 from lab.files import write
 from lab.instance import Instance
@@ -51,23 +50,6 @@ def namespaces(instance: Instance) -> list[Path]:
     # The instance `a` must not see the machines of the instance `a-b`.
     known = {instance.netns(machine).name for machine in MACHINES}
     return sorted(path for path in DIRECTORY.glob(f"{prefix}*") if path.name in known)
-
-
-def counters(instance: Instance) -> dict[str, int]:
-    """How many packets that begin a connection each of the router's rules decided on, by the rule's name.
-
-    A rule of the nodes' firewall is there for each pool (`application/global-deny-egress-all`) and for all pools
-    together (`global-deny-egress-all`).
-    """
-    answer = _in_router(instance, ["nft", "--json", "list", "counters", "table", "ip", firewall.TABLE])
-    items = [item["counter"] for item in json.loads(answer)["nftables"] if "counter" in item]
-    found: Counter[str] = Counter()
-    for item in items:
-        found[item["name"]] += item["packets"]
-        _, pool, rule = item["name"].rpartition("/")
-        if pool:
-            found[rule] += item["packets"]
-    return dict(found)
 
 
 def _create_namespace(path: Path) -> None:
@@ -129,20 +111,12 @@ def _load_rules(instance: Instance) -> None:
     text = firewall.render()
     loaded = instance.directory / "router" / "rules.nft"
     try:
-        counters(instance)
-        if loaded.read_text() == text:
+        if counters.firewall(instance) and loaded.read_text() == text:
             return
     except (LabError, FileNotFoundError):
         pass
-    _in_router(instance, ["nft", "--file", "-"], text)
+    counters.nft(instance.netns(ROUTER), "--file", "-", text=text)
     write(loaded, text)
-
-
-def _in_router(instance: Instance, command: list[str], text: str | None = None) -> str:
-    namespace = instance.netns(ROUTER)
-    if not namespace.exists():
-        raise LabError(f"lab {instance.name} has no router: run `python -m lab --instance {instance.name} up`")
-    return _run(["nsenter", f"--net={namespace}", system(command[0]), *command[1:]], text)
 
 
 def _batch(namespace: str, commands: Iterable[str]) -> None:

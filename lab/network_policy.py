@@ -16,7 +16,6 @@ import io
 import json
 import logging
 import shlex
-import subprocess
 import sys
 from asyncio import Event, Future, StreamReader, StreamWriter
 from collections.abc import AsyncIterable, Callable, Iterable
@@ -33,9 +32,9 @@ from lightkube.resources.core_v1 import Pod as PodResource
 from lightkube.resources.networking_v1 import NetworkPolicy
 
 from lab import network_policy_rules, pki, service
-from lab.errors import LabError
+from lab.counters import NETWORK_POLICY, listed, nft
 from lab.instance import Instance
-from lab.network_policy_rules import TABLE, Pod, Rules, compute, render
+from lab.network_policy_rules import Pod, Rules, compute, render
 from lab.programs import system
 from lab.topology import CONTROL, NODES
 
@@ -77,20 +76,6 @@ esac
 """
 
 
-def counters(instance: Instance) -> dict[str, int]:
-    """How many packets were dropped, by direction and namespace of the pod that a policy isolates.
-
-    `egress-team-x`: sent by pods of team-x; `ingress-team-x`: meant for them. Raises LabError when there is no lab.
-    """
-    found: dict[str, int] = {}
-    for node in NODES:
-        if not instance.netns(node.name).exists():
-            raise LabError(f"lab {instance.name} has no nodes: run `python -m lab --instance {instance.name} up`")
-        for name, packets in Node(instance.netns(node.name)).counters().items():
-            found[name] = found.get(name, 0) + packets
-    return found
-
-
 class Node:
     """The table in a node's network namespace. The kernel holds it."""
 
@@ -99,19 +84,10 @@ class Node:
 
     def counters(self) -> dict[str, int]:
         """Dropped packets by the counter's name; empty before the engine's first start."""
-        answer = json.loads(self._nft("--json", "list", "counters"))
-        items = [item["counter"] for item in answer["nftables"] if "counter" in item]
-        return {item["name"]: item["packets"] for item in items if item["table"] == TABLE}
+        return listed(self.namespace, NETWORK_POLICY)
 
     def set(self, rules: Rules, former_counters: Iterable[str]) -> None:
-        self._nft("--file", "-", text=render(rules, set(former_counters) - set(rules.counters)))
-
-    def _nft(self, *arguments: str, text: str = "") -> str:
-        command = [system("nsenter"), f"--net={self.namespace}", system("nft"), *arguments]
-        answer = subprocess.run(command, input=text, capture_output=True, text=True)
-        if answer.returncode:
-            raise LabError(f"nft in {self.namespace.name} failed: {answer.stderr.strip()}")
-        return answer.stdout
+        nft(self.namespace, "--file", "-", text=render(rules, set(former_counters) - set(rules.counters)))
 
 
 class Cluster:

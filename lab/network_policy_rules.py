@@ -13,9 +13,8 @@ from lightkube.models.meta_v1 import LabelSelector, LabelSelectorRequirement
 from lightkube.models.networking_v1 import IPBlock, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec
 from lightkube.resources.networking_v1 import NetworkPolicy
 
+from lab.counters import NETWORK_POLICY as TABLE
 from lab.topology import CONTROL, RESOLVER
-
-TABLE = "network-policy"
 
 Labels = Mapping[str, str]
 Networks = tuple[IPv4Network, ...]

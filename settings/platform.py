@@ -40,6 +40,7 @@ def misfits(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Prob
             message="is false, but istiod is in the cluster: the API server could not reach its webhooks (15017)",
         )
     yield from eks.misfits(good)
+    yield from _gateways(good)
 
 
 def _clouds(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -112,6 +113,20 @@ def _onprem(cluster: OnpremCluster, good: Mapping[str, Any]) -> Iterator[Problem
                     message=f"is {pool.taint}, which cluster.nodePools does not have for '{nodes.name}'; "
                     "its nodes need it, for nothing else to run there",
                 )
+
+
+def _gateways(good: Mapping[str, Any]) -> Iterator[Problem]:
+    """A Gateway selects its pods by their label `istio`, which is the gateway's name, in every namespace."""
+    taken = {
+        **({"egressgateway": "the egress gateway"} if good.get("egress") else {}),
+        **{name: f"ingress.gateways.{name}" for name in (good["ingress"].gateways if good.get("ingress") else ())},
+    }
+    for name in good["edge"].gateways if good.get("edge") else ():
+        if name in taken:
+            yield Problem(
+                key=f"edge.gateways.{name}",
+                message=f"has the name of {taken[name]}; each would configure the other's pods: use another name",
+            )
 
 
 def _managed_mesh(mesh: ManagedMesh, good: Mapping[str, Any]) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from settings.cluster_eks import EksCluster
-from settings.edge import AcmCertificate, NlbEdge
+from settings.edge import AcmCertificate, ExistingAcmCertificate, NlbEdge
 from settings.gateway_pool import EksGatewayPool
 from settings.model import Problem
 from settings.network_eks import EksNetwork
@@ -31,6 +31,8 @@ def misfits(good: Mapping[str, Any]) -> Iterator[Problem]:
             yield from _node_zones("gateway_pool.zones", pool.zones, network)
         if isinstance(edge, NlbEdge):
             yield from _hosted_zones(edge, network)
+    if isinstance(edge, NlbEdge):
+        yield from _certificates(edge, good)
     if isinstance(cluster, EksCluster) and isinstance(pool, EksGatewayPool):
         yield from _pool(cluster, pool)
 
@@ -77,6 +79,19 @@ def _pool(cluster: EksCluster, pool: EksGatewayPool) -> Iterator[Problem]:
         yield Problem(
             key="gateway_pool.name", message=f"'{pool.name}' is cluster.applicationNodes too; names must differ"
         )
+
+
+def _certificates(edge: NlbEdge, good: Mapping[str, Any]) -> Iterator[Problem]:
+    aws = good.get("aws")
+    for name, certificate in edge.balancer_certificates.items():
+        if aws and isinstance(certificate, ExistingAcmCertificate):
+            region = certificate.arn.split(":")[3]
+            if region != aws.region:
+                yield Problem(
+                    key=f"edge.balancerCertificates.{name}.arn",
+                    message=f"is in {region}; a balancer takes certificates of its own region alone (aws.region: "
+                    f"{aws.region})",
+                )
 
 
 def _minor(version: str) -> int:

@@ -3,19 +3,13 @@
 A packet from elsewhere than loadBalancerSourceRanges, or to a port without a listener, is dropped without an answer.
 """
 
-import json
-import subprocess
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, collapse_addresses
 from pathlib import Path
 
-from lab.errors import LabError
-from lab.instance import Instance
-from lab.programs import system
-from lab.topology import NLB
-
-TABLE = "nlb"
+from lab.counters import SECURITY_GROUPS as TABLE
+from lab.counters import listed, nft
 
 
 @dataclass(frozen=True)
@@ -65,14 +59,6 @@ flush chain ip {TABLE} security-groups
 """
 
 
-def counters(instance: Instance) -> dict[str, int]:
-    """How many packets each NLB's security group dropped: `nlb-<namespace>/<service>`. Raises LabError."""
-    namespace = instance.netns(NLB)
-    if not namespace.exists():
-        raise LabError(f"lab {instance.name} has no NLB: run `python -m lab --instance {instance.name} up`")
-    return Table(namespace).counters()
-
-
 class Table:
     """The rules in the machine's network namespace. The kernel holds them."""
 
@@ -81,18 +67,10 @@ class Table:
 
     def counters(self) -> dict[str, int]:
         """Dropped packets by the counter's name; empty before the agent's first start."""
-        items = [item["counter"] for item in json.loads(self._nft("--json", "list", "counters"))["nftables"][1:]]
-        return {item["name"]: item["packets"] for item in items if item["table"] == TABLE}
+        return listed(self.namespace, TABLE)
 
     def set(self, groups: Iterable[Group]) -> None:
-        self._nft("--file", "-", text=render(groups, self.counters()))
-
-    def _nft(self, *arguments: str, text: str = "") -> str:
-        command = [system("nsenter"), f"--net={self.namespace}", system("nft"), *arguments]
-        answer = subprocess.run(command, input=text, capture_output=True, text=True)
-        if answer.returncode:
-            raise LabError(f"nft in {self.namespace.name} failed: {answer.stderr.strip()}")
-        return answer.stdout
+        nft(self.namespace, "--file", "-", text=render(groups, self.counters()))
 
 
 def _from(sources: Iterable[IPv4Network]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from lab import machine, network
+from lab import counters, machine
 from lab.firewall import NETWORK
 from lab.instance import Instance
 from lab.topology import (
@@ -107,7 +107,7 @@ def try_out(lab: Instance, source: str, target: Party, protocol: Protocol, port:
 def rise(lab: Instance, before: Mapping[str, int], counter: str) -> int:
     """How much a counter has gone up; a packet may take a moment."""
     end = time.monotonic() + 1
-    while (found := network.counters(lab)[counter] - before[counter]) == 0 and time.monotonic() < end:
+    while (found := counters.firewall(lab)[counter] - before[counter]) == 0 and time.monotonic() < end:
         time.sleep(0.02)
     return found
 
@@ -122,7 +122,7 @@ def test_traffic_agrees_with_the_analysis(
 ) -> None:
     asking, asked = PARTIES[source], PARTIES[target]
     answer = Firewall.of(NETWORK).ask(asking, asked, protocol, port)
-    before = network.counters(lab)
+    before = counters.firewall(lab)
     answered = try_out(lab, source, asked, protocol, port)
     if answered is not None and not target.startswith("pod on"):
         assert answered == answer.allowed, answer.decided_by
@@ -142,7 +142,7 @@ def test_the_sample_has_both_answers() -> None:
 
 def test_the_labs_own_rules(lab: Instance) -> None:
     """What the lab needs besides, each by its rule."""
-    before = network.counters(lab)
+    before = counters.firewall(lab)
     assert try_out(lab, "app-1", PARTIES[CONTROL], "tcp", API_PORT)
     assert try_out(lab, "app-1", PARTIES[CONTROL], "tcp", 5000)
     assert try_out(lab, "app-1", PARTIES[CONTROL], "tcp", 53)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import cgroups, cluster, machine, network, service
+from lab import cgroups, cluster, counters, machine, network, service
 from lab.errors import LabError
 from lab.instance import Instance
 from lab.topology import CONTROL, INTERNET, MACHINES, NODES, SERVERS
@@ -169,11 +169,11 @@ def test_node_port(labs: tuple[Instance, Instance]) -> None:
 
 
 def test_pools_and_the_internet(labs: tuple[Instance, Instance]) -> None:
-    before = network.counters(FIRST)
+    before = counters.firewall(FIRST)
     address = SERVERS["httpbin.org"]
     assert pod_curl(FIRST, "inside", f"http://{address}/status/200") == (28, "000")
     assert pod_curl(FIRST, "outbound", f"http://{address}/status/200") == (0, "200")
-    after = network.counters(FIRST)
+    after = counters.firewall(FIRST)
     assert after["application/global-deny-egress-all"] > before["application/global-deny-egress-all"]
     assert after["open/lab-open-allow-egress-all"] > before["open/lab-open-allow-egress-all"]
 
@@ -198,7 +198,7 @@ def test_logs_and_exec(labs: tuple[Instance, Instance]) -> None:
 
 def test_api_is_not_reached_from_the_internet(labs: tuple[Instance, Instance]) -> None:
     assert curl(FIRST, "client-a", "https://10.5.0.2:6443/version", "--insecure") == ""
-    assert network.counters(FIRST)["default-deny"] > 0
+    assert counters.firewall(FIRST)["default-deny"] > 0
 
 
 def test_dead_parts_are_started_again(labs: tuple[Instance, Instance]) -> None:

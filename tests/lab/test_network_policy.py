@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import cluster, network_policy, service
+from lab import cluster, counters, network_policy, service
 from lab import pulumi as runner
 from lab.instance import Instance
 from lab.topology import CONTROL_PLANE, SERVERS
@@ -155,7 +155,7 @@ def delete(lab: Instance, name: str, namespace: str) -> None:
 
 
 def dropped(lab: Instance, counter: str) -> int:
-    return network_policy.counters(lab).get(counter, 0)
+    return counters.network_policies(lab).get(counter, 0)
 
 
 @pytest.fixture(scope="module")
@@ -197,11 +197,11 @@ def test_address_block(team: Instance) -> None:
 
 
 def test_ingress(team: Instance) -> None:
-    before = network_policy.counters(team)
+    before = counters.network_policies(team)
     denied, open_to_all = [url(TEAM, "near"), url(TEAM, "far")], url(EGRESS, "gateway")
     answers = ask(team, OTHER, "client", [*denied, open_to_all])
     assert answers == {**dict.fromkeys(denied, NO_ANSWER), open_to_all: "204"}
-    after = network_policy.counters(team)
+    after = counters.network_policies(team)
     assert after[f"ingress-{TEAM}"] >= before[f"ingress-{TEAM}"] + len(denied)
     assert after[f"egress-{TEAM}"] == before[f"egress-{TEAM}"]
 
@@ -299,5 +299,5 @@ def test_without_policies_all_passes(team: Instance) -> None:
     everything = [*(url(namespace, name) for namespace, name, _ in WEBS)]
     expect(team, TEAM, "client", dict.fromkeys(everything, "204"))
     end = time.monotonic() + 5
-    while names := [name for name in network_policy.counters(team) if TEAM in name]:
+    while names := [name for name in counters.network_policies(team) if TEAM in name]:
         assert time.monotonic() < end, names

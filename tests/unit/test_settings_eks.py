@@ -139,6 +139,26 @@ def test_edge_needs_aws_only_for_what_it_keeps_there() -> None:
     }
 
 
+def test_a_balancers_certificate_is_of_the_region(eks: dict[str, Any]) -> None:
+    arn = "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-4000-8000-000000000001"
+    existing = {"public": {"kind": "existing", "arn": arn, "hosts": ["*.example.com"]}}
+    assert found({**eks, "edge": {**EDGE, "balancerCertificates": existing}}) == {
+        "edge.balancerCertificates.public.arn": "is in us-east-1; a balancer takes certificates of its own region "
+        "alone (aws.region: eu-central-1)"
+    }
+
+
+def test_gateways_have_names_of_their_own() -> None:
+    """Istio's Gateway selects pods by their label, in every namespace."""
+    dev = stack_file("dev")
+    dev["edge"]["gateways"] |= {name: dev["edge"]["gateways"]["tls"] for name in ("simple", "egressgateway")}
+    message = "has the name of {}; each would configure the other's pods: use another name"
+    assert found(dev) == {
+        "edge.gateways.simple": message.format("ingress.gateways.simple"),
+        "edge.gateways.egressgateway": message.format("the egress gateway"),
+    }
+
+
 @pytest.mark.parametrize(
     ("section", "said"),
     [
