@@ -403,12 +403,20 @@ def _details(error: PluginError) -> tuple[tuple[str, bytes], ...]:
 
 
 class _Servicer(ProviderServicer):
-    """Hands a plugin that compares inputs with inputs the old inputs, for which the SDK's request has no place."""
+    """What Pulumi's SDK has no place for."""
 
     async def Diff(self, request: Any, context: Any) -> Any:
+        """Hands a plugin that compares inputs with inputs the old inputs."""
         if isinstance(self._provider, Plugin) and self._provider.compares_inputs:
             request.olds.CopyFrom(request.old_inputs)
         return await super().Diff(request, context)
+
+    async def Read(self, request: Any, context: Any) -> Any:
+        """Says that a resource is not there: to the engine, empty properties are those of one that is."""
+        answer = await super().Read(request, context)
+        if not answer.id:
+            answer.ClearField("properties")
+        return answer
 
 
 def serve(provider: Plugin, arguments: list[str]) -> None:

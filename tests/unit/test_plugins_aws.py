@@ -32,12 +32,13 @@ from pulumi.provider.experimental.provider import (
     ReadRequest,
     UpdateRequest,
 )
+from pulumi.runtime.proto import provider_pb2
 from pulumi.runtime.rpc import UNKNOWN
 
 from lab import pki
 from lab.control_plane import admin_kubeconfig
 from lab.instance import Instance
-from lab.plugins import aws, aws_cli, guard, sdk
+from lab.plugins import aws, aws_cli, base, guard, sdk
 from lab.plugins.amazon import balancers, ec2, tokens
 from lab.plugins.amazon.functions import FUNCTIONS
 from lab.plugins.base import Plain, PluginError, Unfinished, plain_map
@@ -1170,6 +1171,21 @@ def test_other_functions_are_refused(cloud: Cloud) -> None:
     cloud.vpc()
     with pytest.raises(PluginError, match="aws:ec2/getVpc:getVpc: the simulated AWS has no such function; it has: get"):
         cloud.invoke("aws:ec2/getVpc:getVpc")
+
+
+# --- over the wire ---
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_is_not_there_has_no_properties(cloud: Cloud, there: bool) -> None:
+    made = cloud.vpc()
+    request = provider_pb2.ReadRequest(
+        id=made.id if there else "vpc-1", urn=cloud.urn(tokens.VPC, "it"), properties={"cidrBlock": "10.0.0.0/16"}
+    )
+    servicer = base._Servicer([], "1.0.0", cloud.provider, engine_address="")
+    answer = asyncio.run(servicer.Read(request, None))
+    # The engine takes properties, even empty ones, for those of a resource that exists.
+    assert (answer.id, answer.HasField("properties")) == ((made.id, True) if there else ("", False))
 
 
 # --- the AWS CLI ---
