@@ -31,6 +31,7 @@ def misfits(good: Mapping[str, Any]) -> Iterator[Problem]:
             yield from _node_zones("gateway_pool.zones", pool.zones, network)
         if isinstance(edge, NlbEdge):
             yield from _hosted_zones(edge, network)
+            yield from _balancers(edge, network)
     if isinstance(edge, NlbEdge):
         yield from _certificates(edge, good)
     if isinstance(cluster, EksCluster) and isinstance(pool, EksGatewayPool):
@@ -79,6 +80,22 @@ def _pool(cluster: EksCluster, pool: EksGatewayPool) -> Iterator[Problem]:
         yield Problem(
             key="gateway_pool.name", message=f"'{pool.name}' is cluster.applicationNodes too; names must differ"
         )
+
+
+def _balancers(edge: NlbEdge, network: EksNetwork) -> Iterator[Problem]:
+    """A balancer that faces the internet is in the public subnets, an internal one in the private ones."""
+    for name, gateway in edge.gateways.items():
+        if gateway.balancer.client_address != "proxy-protocol":
+            continue
+        sort = "public" if gateway.balancer.scheme == "internet-facing" else "private"
+        for zone in network.zones:
+            subnet = zone.public if sort == "public" else zone.private
+            if not any(subnet.subnet_of(cidr) for cidr in edge.balancer_cidrs):
+                yield Problem(
+                    key="edge.balancerCidrs",
+                    message=f"lacks {subnet}, the {sort} subnet in {zone.name}: the balancer of gateways.{name} is "
+                    "there, and would be kept out",
+                )
 
 
 def _certificates(edge: NlbEdge, good: Mapping[str, Any]) -> Iterator[Problem]:

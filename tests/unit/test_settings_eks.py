@@ -148,6 +148,24 @@ def test_a_balancers_certificate_is_of_the_region(eks: dict[str, Any]) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("scheme", "sort", "subnet"),
+    [("internet-facing", "public", "10.0.1.0/24"), ("internal", "private", "10.0.96.0/19")],
+)
+def test_balancers_may_send_their_headers(eks: dict[str, Any], scheme: str, sort: str, subnet: str) -> None:
+    gateway = {
+        **EDGE["gateways"]["split"],  # type: ignore[index]
+        "balancer": {"scheme": scheme, "clientAddress": "proxy-protocol"},
+    }
+    eks["edge"] = {**EDGE, "gateways": {"split": gateway}, "balancerCidrs": ["10.0.0.0/24", "10.0.64.0/19"]}
+    assert found(eks) == {
+        "edge.balancerCidrs": f"lacks {subnet}, the {sort} subnet in eu-central-1b: the balancer of gateways.split is "
+        "there, and would be kept out"
+    }
+    eks["edge"]["balancerCidrs"].append(subnet)
+    assert found(eks) == {}
+
+
 def test_gateways_have_names_of_their_own() -> None:
     """Istio's Gateway selects pods by their label, in every namespace."""
     dev = stack_file("dev")
