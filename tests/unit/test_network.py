@@ -445,7 +445,7 @@ def cidrs(**given: Any) -> dict[str, Any]:
 
 def test_defaults_are_the_hardened_ones() -> None:
     network = load(copy.deepcopy(BASE)).network
-    assert network is not None
+    assert isinstance(network, GkeNetwork)
     assert network.firewall.hardened
     assert network.nat.subnets == "gateway"
     assert not network.firewall.kubelet_readonly
