@@ -109,6 +109,7 @@ SPLIT: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {
         "dev-mesh": ("mesh",),
         "dev-egress": ("egress", "teams", "workload_identity"),
         "dev-ingress": ("ingress",),
+        "dev-edge": ("edge", "external"),
     },
     "gke": {
         "gke-network": ("network",),

@@ -95,7 +95,8 @@ class Squid(pulumi.ComponentResource):
             ),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[deployment]),
         )
-        self.address = service.spec.cluster_ip
+        # With the id, which no preview knows: before its namespace exists, a preview takes the address for none.
+        self.address = pulumi.Output.all(service.id, service.spec.cluster_ip).apply(lambda both: str(both[1]))
         self.register_outputs({"address": self.address})
 
 

@@ -162,6 +162,8 @@ def deletions(events: str) -> list[str]:
     return [output["type"] for output in outputs if output["op"] == "delete"]
 
 
+# The engine's part is shown by dev and eks, each environment's graph by the unit tests.
+@pytest.mark.soak
 def test_several_stacks_give_the_same_graph(
     control_plane: Instance, gke_graph: dict[tuple[str, str], tuple[str, Any]], tmp_path: Path
 ) -> None:

@@ -26,9 +26,10 @@ ISTIO_KINDS = {
     "PeerAuthentication": "peerauthentications.security.istio.io",
     "ServiceEntry": "serviceentries.networking.istio.io",
     "Sidecar": "sidecars.networking.istio.io",
+    "Telemetry": "telemetries.telemetry.istio.io",
     "VirtualService": "virtualservices.networking.istio.io",
 }
-GATEWAYS = 4
+GATEWAYS = 16
 """Their Services are read at each run, for their addresses."""
 
 
