@@ -57,7 +57,7 @@ def test_the_lab_goes_on_after_an_interrupted_start(instance: Instance, seconds:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("seconds", [4, 8, 14, 20, 30, 42])
+@pytest.mark.parametrize("seconds", [4, 14, 30, 50, 75])
 def test_the_stack_goes_on_after_an_interrupted_up(instance: Instance, seconds: float, number: int) -> None:
     cluster.up(instance, False, print)
     dev = Stack(instance, "dev", CHECKOUT / "Pulumi.dev.yaml")
