@@ -135,6 +135,7 @@ FAMILIES: tuple[Family, ...] = (
         version=_kubernetes_version(),
     ),
     Family("coredns", HERE / "coredns", ("github.com/coredns/coredns",)),
+    Family("vault", HERE / "vault", ("github.com/hashicorp/vault",)),
     ISTIO,
     Family(
         "pulumi",

@@ -29,9 +29,11 @@ PACKAGES = (
     "mmdebstrap",
     "mount",
     "nftables",
+    "opensc",
     "procps",
     "runc",
     "socat",
+    "softhsm2",
     "util-linux",
 )
 # Debian enables these on installation: they would come up at the next boot, though only the lab is to run them.
