@@ -21,7 +21,15 @@ from components.network.firewall import (
 )
 from lab import topology
 from lab.counters import FIREWALL as TABLE
-from lab.topology import LOAD_BALANCER_FIRST, LOAD_BALANCER_LAST, NAT, POOLS, ZONES
+from lab.topology import (
+    BALANCER_ADDRESS,
+    LOAD_BALANCER_FIRST,
+    LOAD_BALANCER_LAST,
+    LOAD_BALANCER_RESERVED,
+    NAT,
+    POOLS,
+    ZONES,
+)
 from settings.network import GkeNetwork, NodeRole
 
 NETWORK = GkeNetwork.model_validate(
@@ -59,6 +67,14 @@ LAB_RULES = (
         ranges=(IPv4Network(topology.CONTROL_PLANE),),
         traffic=(Traffic("tcp", (str(topology.REGISTRY_PORT),)),),
         description="Stands for Artifact Registry, which nodes reach at the addresses of Google's APIs",
+    ),
+    FirewallRule(
+        name="lab-allow-egress-vault",
+        direction="EGRESS",
+        action="ALLOW",
+        ranges=(IPv4Network(topology.VAULT_ADDRESS),),
+        traffic=(Traffic("tcp", (str(topology.VAULT_PORT),)),),
+        description="Workloads fetch their credentials from Vault, which is in the operator's network",
     ),
     FirewallRule(
         name="lab-allow-ingress-shell",
@@ -118,6 +134,8 @@ WAYS = (
         "the metadata server asks whose an address is",
         f"tcp dport {topology.API_PORT}",
     ),
+    Way("control-to-vault", "control", "vault", "people and Pulumi at a shell", f"tcp dport {topology.VAULT_PORT}"),
+    Way("vault-to-control", "vault", "control", "Vault has tokens reviewed", f"tcp dport {topology.API_PORT}"),
     Way("internet-to-internet", "internet", "internet", "not ours to forbid"),
     Way(
         "internet-to-dns",
@@ -132,9 +150,12 @@ WAYS = (
         "internet",
         "nodes",
         "addresses of Services of type LoadBalancer",
-        f"ip daddr {LOAD_BALANCER_FIRST}-{LOAD_BALANCER_LAST}",
+        f"ip daddr {{ {LOAD_BALANCER_RESERVED}, {LOAD_BALANCER_FIRST}-{LOAD_BALANCER_LAST} }}",
     ),
     Way("internet-to-node-port", "internet", "nodes", "Services of type NodePort", "tcp dport 30000-32767"),
+    Way("internet-to-balancer", "internet", "balancer", "its virtual address", f"ip daddr {BALANCER_ADDRESS}"),
+    Way("control-to-balancer", "control", "balancer", "people at a shell"),
+    Way("balancer-to-node-port", "balancer", "nodes", "where it balances to", "tcp dport 30000-32767"),
     # The load balancer's own security group, in its machine, decides on these.
     Way("lab-internet-to-nlb", "internet", "nlb", "public addresses of NLBs", f"ip daddr {topology.NLB_RANGE}"),
     Way("lab-control-to-nlb", "control", "nlb", "people at a shell"),

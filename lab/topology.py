@@ -30,10 +30,16 @@ NAT = IPv4Address("203.0.113.2")
 """The address that the internet sees when the cluster calls it."""
 LOAD_BALANCER_FIRST = IPv4Address("203.0.113.100")
 LOAD_BALANCER_LAST = IPv4Address("203.0.113.199")
+LOAD_BALANCER_RESERVED = IPv4Address("203.0.113.1")
+"""The address that the on-premises document asks for (loadBalancerIP): for the Service that asks for it alone."""
+BALANCER_ADDRESS = IPv4Address("203.0.113.3")
+"""The virtual address of a balancer that is configured by hand, in front of NodePorts."""
+VAULT_ADDRESS = IPv4Address("10.7.0.2")
 
 CLUSTER_DOMAIN = "cluster.local"
 API_PORT = 6443
 REGISTRY_PORT = 5000
+VAULT_PORT = 8200
 
 SERVERS = {"httpbin.org": IPv4Address("198.51.100.10"), "example.com": IPv4Address("198.51.100.20")}
 """The web servers of the lab's internet that serve anybody."""
@@ -134,6 +140,9 @@ INTERNET = "internet"
 GOOGLE = "google"
 NLB = "nlb"
 NLB_LINK = IPv4Network("10.6.255.0/30")
+VAULT = "vault"
+VAULT_LINK = IPv4Network("10.7.0.0/30")
+BALANCER = "balancer"
 CLIENTS = {"client-a": IPv4Address("203.0.113.10"), "client-b": IPv4Address("203.0.113.20")}
 
 LINKS = (
@@ -147,7 +156,8 @@ LINKS = (
     Link(INTERNET, SERVERS_RANGE[1], (*SERVERS.values(), MUTUAL_ADDRESS)),
     Link(GOOGLE, GOOGLE_RANGE[1], (*PRIVATE_APIS, *RESTRICTED_APIS, METADATA_ADDRESS)),
     Link(NLB, NLB_LINK[1], (NLB_LINK[2],), (NLB_RANGE, *(zone.subnet for zone in AVAILABILITY_ZONES)), is_proxy=True),
-    # 203.0.113.1 stays free: a document uses it for a client of its own.
+    Link(VAULT, VAULT_LINK[1], (VAULT_ADDRESS,)),
+    Link(BALANCER, CLIENTS_RANGE[254], (BALANCER_ADDRESS,)),
     *(Link(name, CLIENTS_RANGE[254], (address,)) for name, address in CLIENTS.items()),
 )
 
@@ -160,5 +170,7 @@ ZONES = {
     "internet": (INTERNET, *CLIENTS),
     "google": (GOOGLE,),
     "nlb": (NLB,),
+    "vault": (VAULT,),
+    "balancer": (BALANCER,),
 }
 """Names for sets of machines, for the router's rules."""

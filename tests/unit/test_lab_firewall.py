@@ -19,6 +19,7 @@ ENDS = {
     "resolver": topology.RESOLVER,
     "app-1": topology.NODES[0].address,
     "google": topology.PRIVATE_APIS[0],
+    "vault": topology.VAULT_ADDRESS,
 }
 
 
@@ -46,6 +47,10 @@ def decide(pool: str, target: str, protocol: Protocol, port: int) -> tuple[bool,
         ("gateway", "resolver", "udp", 53, True, "lab-allow-egress-dns"),
         ("gateway", "resolver", "tcp", topology.REGISTRY_PORT, False, "global-deny-egress-all"),
         ("application", "control", "tcp", topology.REGISTRY_PORT, True, "lab-allow-egress-registry"),
+        ("application", "vault", "tcp", 8200, True, "lab-allow-egress-vault"),
+        ("gateway", "vault", "tcp", 8200, True, "lab-allow-egress-vault"),
+        ("application", "vault", "tcp", 8201, False, "global-deny-egress-all"),
+        ("gateway", "vault", "udp", 8200, False, "global-deny-egress-all"),
     ],
 )
 def test_who_reaches_what(pool: str, target: str, protocol: Protocol, port: int, allowed: bool, rule: str) -> None:
@@ -131,6 +136,30 @@ def test_text_asks_for_egress_then_for_ingress_then_lets_through() -> None:
     assert 'iifname { "app-1", "app-2" } jump application-egress' in lines
     assert 'oifname { "gateway" } jump gateway-ingress' in lines
     assert lines[-1].startswith(f'counter name "{DEFAULT}"')
+
+
+def test_text_of_ways() -> None:
+    lines = chain("forward")
+    for line in (
+        'iifname { "control" } oifname { "vault" } tcp dport 8200 counter name "control-to-vault" accept',
+        'iifname { "vault" } oifname { "control" } tcp dport 6443 counter name "vault-to-control" accept',
+        'iifname { "internet", "client-a", "client-b" } oifname { "balancer" } ip daddr 203.0.113.3 counter name',
+        'iifname { "balancer" } oifname { "app-1", "app-2", "open", "gateway" } tcp dport 30000-32767 counter name',
+        'iifname { "internet", "client-a", "client-b" } oifname { "app-1", "app-2", "open", "gateway" } '
+        "ip daddr { 203.0.113.1, 203.0.113.100-203.0.113.199 } counter name",
+    ):
+        assert any(found.startswith(line) for found in lines), line
+
+
+def test_vault_and_the_balancer_have_no_other_ways() -> None:
+    ways = {(way.source, way.target) for way in WAYS if {"vault", "balancer"} & {way.source, way.target}}
+    assert ways == {
+        ("control", "vault"),
+        ("vault", "control"),
+        ("internet", "balancer"),
+        ("control", "balancer"),
+        ("balancer", "nodes"),
+    }
 
 
 def test_replies_to_a_proxy_go_back_to_it() -> None:

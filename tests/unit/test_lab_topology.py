@@ -22,6 +22,7 @@ RANGES = (
     topology.GOOGLE_RANGE,
     topology.NLB_RANGE,
     topology.NLB_LINK,
+    topology.VAULT_LINK,
     *(zone.subnet for zone in topology.AVAILABILITY_ZONES),
 )
 
@@ -36,15 +37,19 @@ def test_no_address_is_given_twice() -> None:
         *(address for link in LINKS for address in link.addresses),
         *{link.gateway for link in LINKS},  # one gateway address may serve several links
         topology.NAT,
+        topology.LOAD_BALANCER_RESERVED,
         *(topology.LOAD_BALANCER_FIRST + n for n in range(100)),
     ]
     assert [address for address, count in Counter(addresses).items() if count > 1] == []
     assert topology.LOAD_BALANCER_FIRST + 99 == topology.LOAD_BALANCER_LAST
 
 
-def test_203_0_113_1_stays_free() -> None:
-    address = topology.CLIENTS_RANGE[1]
-    assert all(address != link.gateway and address not in link.addresses for link in LINKS)
+def test_addresses_of_the_on_premises_document() -> None:
+    links = {link.machine: link for link in LINKS}
+    assert str(topology.LOAD_BALANCER_RESERVED) == "203.0.113.1"
+    assert [str(address) for address in links["balancer"].addresses] == ["203.0.113.3"]
+    vault = links["vault"]
+    assert (str(vault.gateway), [str(address) for address in vault.addresses]) == ("10.7.0.1", ["10.7.0.2"])
 
 
 def test_nodes_have_the_documented_addresses() -> None:
