@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from settings.authority import AuthoritySettings
+from settings.authority import AuthoritySettings, SelfSignedAuthority, VaultSettings
 from settings.aws import AwsSettings
 from settings.cluster import ClusterSettings
 from settings.edge import EdgeSettings, hosted_zones
@@ -59,6 +59,8 @@ _REQUIRES: Mapping[tuple[Layer, str], tuple[Layer, ...]] = {
     ("gateway_pool", "gke"): ("network", "cluster"),
     ("gateway_pool", "eks"): ("network", "cluster"),
     ("authority", "self-signed"): ("cluster",),
+    ("authority", "hsm"): ("cluster",),
+    ("authority", "hsm-kms"): ("cluster",),
     ("mesh", ""): ("cluster", "authority"),
     ("mesh", "istiod"): ("cluster", "authority"),
     ("mesh", "managed"): ("cluster",),
@@ -117,6 +119,11 @@ class Settings(Model):
     edge: EdgeSettings | None = None
     external: ExternalSettings | None = None
     verify: VerifySettings = VerifySettings()
+
+    @property
+    def vault(self) -> VaultSettings | None:
+        """The authority's Vault, where it has one."""
+        return None if isinstance(self.authority, SelfSignedAuthority | None) else self.authority.vault
 
 
 def stack_config() -> dict[str, Any]:
@@ -188,6 +195,8 @@ def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:
     )
     if authority := good.get("authority"):
         made.append(("authority.namespace", authority.namespace))
+        if vault := getattr(authority, "vault", None):
+            made.append(("authority.vault.reviewerNamespace", vault.reviewer_namespace))
     if isinstance(mesh, ManagedMesh):
         made.append(("mesh.namespace", mesh.namespace))
     if egress:

@@ -44,6 +44,11 @@ class IstiodMesh(Model):
     replicas: Replicas = Replicas()
     resources: Resources = Resources(cpu="500m", memory="2048Mi")
 
+    @property
+    def revisions(self) -> tuple[str, ...]:
+        """Every revision whose istiod there is; each has the service account istiod-<revision>."""
+        return (self.revision,)
+
     def problems(self) -> Iterator[Problem]:
         yield from (problem.below("replicas") for problem in self.replicas.problems())
         for tag, times in Counter(self.revision_tags).items():

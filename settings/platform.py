@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from settings import platform_eks as eks
+from settings.authority import HsmKmsAuthority
 from settings.cluster import GkeCluster, OnpremCluster
 from settings.cluster_eks import EksCluster
 from settings.edge import NlbEdge, hosted_zones
@@ -39,6 +40,7 @@ def misfits(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Prob
             key="network.firewall.inClusterIstiod",
             message="is false, but istiod is in the cluster: the API server could not reach its webhooks (15017)",
         )
+    yield from _authority(good)
     yield from eks.misfits(good)
     yield from _gateways(good)
 
@@ -93,6 +95,22 @@ def _gke(cluster: GkeCluster, good: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(
             key="gateway_pool.name", message=f"'{pool.name}' is cluster.applicationPool too; names must differ"
         )
+
+
+def _authority(good: Mapping[str, Any]) -> Iterator[Problem]:
+    authority, mesh = good.get("authority"), good.get("mesh")
+    if isinstance(authority, HsmKmsAuthority) and "layers" in good and "mesh" not in good["layers"]:
+        yield Problem(
+            key="authority.kind",
+            message="is hsm-kms, whose istiod makes the request: the layer mesh belongs into the same stack",
+        )
+    vault = getattr(authority, "vault", None)
+    if vault is not None and isinstance(mesh, IstiodMesh):
+        for account in sorted({f"istiod-{revision}" for revision in mesh.revisions} - set(vault.service_accounts)):
+            yield Problem(
+                key="authority.vault.serviceAccounts",
+                message=f"lacks '{account}', the account of the mesh's istiod: Vault would refuse it; add it",
+            )
 
 
 def _onprem(cluster: OnpremCluster, good: Mapping[str, Any]) -> Iterator[Problem]:

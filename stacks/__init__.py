@@ -5,7 +5,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import get_args
 
+import pulumi
+
 from settings import Layer, Settings, SettingsError
+from settings.authority import HsmKmsAuthority
+from stacks.contracts import WITHHELD
 from stacks.upstream import Upstream
 
 
@@ -16,6 +20,7 @@ def build(settings: Settings) -> None:
     """
     # A layer's module is imported only when the stack holds it: it loads SDKs that other stacks do not need.
     modules = {layer: import_module(f"stacks.{layer}") for layer in get_args(Layer) if layer in settings.layers}
+    waiting = withheld(settings)
     problems = [
         problem.below(layer)
         for layer, module in modules.items()
@@ -26,4 +31,23 @@ def build(settings: Settings) -> None:
         raise SettingsError(problems)
     upstream = Upstream(settings)
     for layer, module in modules.items():
-        upstream.add(layer, module.build(settings, upstream))
+        if layer not in waiting:
+            upstream.add(layer, module.build(settings, upstream))
+    if waiting:
+        pulumi.export(WITHHELD, list(waiting))
+        pulumi.log.warn(
+            "the mesh CA waits for its signed chain: sign the request in the output authority_generations "
+            "(`python -m authority sign`), put the chain into authority.generations and run `pulumi up` again; "
+            f"until then these layers are not made: {', '.join(waiting)}"
+        )
+
+
+def withheld(settings: Settings) -> tuple[Layer, ...]:
+    """The stack's layers that cannot be made while its mesh CA waits for a signed chain; none once it has one."""
+    authority = settings.authority
+    if authority is None or not authority.waiting:
+        return ()
+    # Every later layer needs the mesh. Where istiod makes the request by itself, the control plane is there before.
+    last: Layer = "mesh" if isinstance(authority, HsmKmsAuthority) else "authority"
+    order = get_args(Layer)
+    return tuple(layer for layer in order[order.index(last) + 1 :] if layer in settings.layers)

@@ -6,13 +6,14 @@ import pulumi
 
 from components.authority.self_signed import SelfSignedMeshCa, SelfSignedMeshCaArgs
 from settings import Settings
-from stacks.contracts import Authority
+from settings.authority import SelfSignedAuthority
+from stacks.contracts import SIGNED, Authority
 from stacks.upstream import Upstream
 
 
 def build(settings: Settings, upstream: Upstream) -> Authority:
     """Make the CA and plug it into the namespace where istiod will look for it."""
-    assert settings.authority is not None
+    assert isinstance(settings.authority, SelfSignedAuthority)
     authority = SelfSignedMeshCa(
         f"{settings.name}-authority",
         SelfSignedMeshCaArgs(
@@ -23,4 +24,9 @@ def build(settings: Settings, upstream: Upstream) -> Authority:
         ),
         opts=pulumi.ResourceOptions(providers=[upstream.kubernetes]),
     )
-    return Authority(namespace=authority.namespace, root_certificate=authority.root_certificate)
+    return Authority(
+        namespace=authority.namespace,
+        root_certificate=authority.root_certificate,
+        status=pulumi.Output.from_input(SIGNED),
+        generations=pulumi.Output.from_input({}),
+    )

@@ -8,12 +8,15 @@ the output and the layer that should have exported it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self, get_args, get_type_hints
 
 import pulumi
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
+
+WITHHELD = "withheld"
+"""Output of a stack whose mesh CA waits: its layers that are not made until the CA has a signed chain."""
 
 
 class ContractError(pulumi.RunError):
@@ -42,18 +45,28 @@ class Contract:
             # The outputs are taken one by one, so that a secret among them does not make all of them secret.
             output = reference.get_output(f"{cls.LAYER}_{name}")
             version = reference.get_output(f"{cls.LAYER}_contract")
-            return pulumi.Output.all(version, output).apply(lambda both: cls._checked(stack, both[0], name, both[1]))
+            withheld = reference.get_output(WITHHELD)
+            return pulumi.Output.all(version, output, withheld).apply(lambda all_: cls._given(stack, name, *all_))
 
         return cls(**{field.name: value(field.name) for field in fields(cls)})
 
     @classmethod
     def values(cls, outputs: Mapping[str, Any], stack: str) -> dict[str, Any]:
         """The contract's fields as plain values, out of what `pulumi stack output --json` gives."""
-        version = outputs.get(f"{cls.LAYER}_contract")
+        version, withheld = outputs.get(f"{cls.LAYER}_contract"), outputs.get(WITHHELD)
         return {
-            field.name: cls._checked(stack, version, field.name, outputs.get(f"{cls.LAYER}_{field.name}"))
+            field.name: cls._given(stack, field.name, version, outputs.get(f"{cls.LAYER}_{field.name}"), withheld)
             for field in fields(cls)
         }
+
+    @classmethod
+    def _given(cls, stack: str, name: str, version: Any, value: Any, withheld: Any) -> Any:
+        if cls.LAYER in (withheld or ()):
+            raise ContractError(
+                f"stack '{stack}' withholds the layer '{cls.LAYER}' until its mesh CA has a signed chain: "
+                f"sign its request, put the chain into its configuration and run `pulumi up` on '{stack}'"
+            )
+        return cls._checked(stack, version, name, value)
 
     @classmethod
     def _checked(cls, stack: str, version: Any, name: str, value: Any) -> Any:
@@ -172,18 +185,54 @@ class GatewayPool(Contract):
     """Of each of its nodes."""
 
 
+class Generation(TypedDict):
+    """A generation of the mesh CA whose root is in an HSM."""
+
+    status: str
+    """waiting (for its chain), ready (trusted, does not sign yet), active, or retired (trusted, signs no more)."""
+
+    request: str
+    """What is to be signed: a PKCS#10 request, PEM."""
+
+
+SIGNED, WAITING = "signed", "waiting for the signed chain"
+"""What a mesh CA can be."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Authority(Contract):
     """The mesh CA. Its key is in the Secret `cacerts`, which the layer writes itself."""
 
     LAYER = "authority"
-    VERSION = 1
+    VERSION = 2
 
     namespace: pulumi.Output[str]
     """The control plane's namespace, where `cacerts` is."""
 
     root_certificate: pulumi.Output[str]
-    """PEM."""
+    """PEM: what the mesh trusts, several while a root is being replaced; empty while the CA waits."""
+
+    status: pulumi.Output[str]
+    """`signed`, or `waiting for the signed chain`: then no mesh can be made."""
+
+    generations: pulumi.Output[dict[str, Generation]]
+    """By name; none where the program signs itself."""
+
+    @classmethod
+    def from_stack(cls, reference: pulumi.StackReference, stack: str) -> Self:
+        contract = super().from_stack(reference, stack)
+        both = pulumi.Output.all(contract.namespace, contract.status)
+        return replace(contract, namespace=both.apply(lambda both: cls._signed(stack, *both)))
+
+    @staticmethod
+    def _signed(stack: str, namespace: str, status: str) -> str:
+        """The namespace, for a mesh to be made there, when the CA is signed."""
+        if status != SIGNED:
+            raise ContractError(
+                f"the mesh CA of stack '{stack}' is {status}: sign its request, put the chain into the configuration "
+                f"of '{stack}' and run `pulumi up` on it first"
+            )
+        return namespace
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from stacks import contracts
 if TYPE_CHECKING:
     import pulumi_aws as aws
     import pulumi_gcp as gcp
+    import pulumi_vault as vault
 
 C = TypeVar("C", bound=contracts.Contract)
 
@@ -25,6 +26,7 @@ class Upstream:
         self._name = settings.name
         self._aws = settings.aws
         self._gcp = settings.gcp
+        self._vault = settings.vault
         self._stacks = settings.upstream
         self._built: dict[Layer, contracts.Contract] = {}
         self._references: dict[str, pulumi.StackReference] = {}
@@ -90,6 +92,20 @@ class Upstream:
             region=self._aws.region,
             allowed_account_ids=[self._aws.account_id] if self._aws.account_id else None,
             default_tags=pulumi_aws.ProviderDefaultTagsArgs(tags={"meshgate.dev/environment": self._name}),
+        )
+
+    @cached_property
+    def vault(self) -> vault.Provider:
+        """The one provider for Vault. Its token is the operator's own (VAULT_TOKEN): as an input it would be kept."""
+        # Only stacks with Vault load its SDK.
+        import pulumi_vault
+
+        assert self._vault is not None
+        return pulumi_vault.Provider(
+            f"{self._name}-vault",
+            address=self._vault.address,
+            ca_cert_file=self._vault.ca,
+            skip_tls_verify=False,
         )
 
     @cached_property

@@ -15,6 +15,7 @@ from pulumi.runtime.stack import Stack
 
 import stacks
 from settings import load
+from tests.unit import mesh_ca
 
 # `run` raises what goes wrong within an apply; asyncio would say it once more at the end of the test session.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -57,9 +58,11 @@ UPSTREAM: Mapping[str, Any] = {
     "gateway_pool_contract": 1,
     "gateway_pool_labels": {"pool": "edge"},
     "gateway_pool_taint": {"key": "pool", "value": "edge", "effect": "NoExecute"},
-    "authority_contract": 1,
+    "authority_contract": 2,
     "authority_namespace": "istio-control",
     "authority_root_certificate": "<certificate base-root>",
+    "authority_status": "signed",
+    "authority_generations": {"2026": {"status": "active", "request": "<request>"}},
     "mesh_contract": 1,
     "mesh_namespace": "istio-control",
     "mesh_revision_tag": "canary",
@@ -166,7 +169,10 @@ class _Mocks(pulumi.runtime.Mocks):
         if kind == "PrivateKey":
             outputs["privateKeyPem"] = f"<key {args.name}>"
         elif kind == "CertRequest":
-            outputs["certRequestPem"] = f"<request {args.name}>"
+            outputs["certRequestPem"] = (
+                # The program compares the mesh CA's requests with their chains.
+                mesh_ca.request(args.name) if "-authority-" in args.name else f"<request {args.name}>"
+            )
         elif kind in ("SelfSignedCert", "LocallySignedCert"):
             outputs["certPem"] = f"<certificate {args.name}>"
         elif kind == "Release":

@@ -62,7 +62,7 @@ def outputs_of(program: Program, contract: type[Contract]) -> dict[str, Any]:
 def test_stack_outputs_are_the_fields_and_the_version(dev_program: Program, contract: type[Contract]) -> None:
     names = {f"{contract.LAYER}_{field.name}" for field in fields(contract)}
     assert set(outputs_of(dev_program, contract)) == names | {f"{contract.LAYER}_contract"}
-    assert dev_program.outputs[f"{contract.LAYER}_contract"] == 1
+    assert dev_program.outputs[f"{contract.LAYER}_contract"] == contract.VERSION
 
 
 @pytest.mark.parametrize("contract", CONTRACTS)
@@ -152,6 +152,13 @@ REPAIR = "so run `pulumi up` on 'prod' with this program's version"
             {"mesh_trust_domain": 5},
             "stack 'prod', output 'mesh_trust_domain': input should be a valid string; "
             f"layer 'mesh' exports it, {REPAIR}",
+        ),
+        (
+            Mesh,
+            {},
+            {"withheld": ["mesh", "ingress"], "authority_contract": 2},
+            "stack 'prod' withholds the layer 'mesh' until its mesh CA has a signed chain: sign its request, put the "
+            "chain into its configuration and run `pulumi up` on 'prod'",
         ),
         (
             Ingress,
