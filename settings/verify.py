@@ -24,6 +24,28 @@ class Client(Model):
     of such rules do not apply to it."""
 
 
+class HsmAccess(Model):
+    """The PKCS#11 token with the mesh CA's root key, as probes reach it from this machine."""
+
+    module: str
+    """Path of the token's PKCS#11 module."""
+
+    token_label: str
+    pin_file: str
+    """Path of the file with the PIN of a user who sees private keys; nobody else may read it."""
+
+
+class VaultAccess(Model):
+    """What probes may see of the Vault in `authority.vault`, beyond what it answers."""
+
+    audit_log: str | None = None
+    """Path of its audit log (JSON), where this machine can read it. The lines of the probes' requests are evidence."""
+
+    other_mount: str | None = None
+    """Mount of another cluster, for example asm-c2: its role must refuse this cluster's istiod, and its secret stay
+    closed."""
+
+
 class VerifySettings(Model):
     """Who asks, and with which image."""
 
@@ -39,6 +61,10 @@ class VerifySettings(Model):
     rule's name; packets that NetworkPolicies dropped are `egress-<namespace>` and `ingress-<namespace>`. Without it,
     probes say that the firewall's part was not seen."""
 
+    hsm: HsmAccess | None = None
+    """Without it, probes say that the HSM was not looked into."""
+
+    vault: VaultAccess = VaultAccess()
     clients: Annotated[tuple[Client, ...], Field(min_length=1)] = (Client(name="here"),)
 
     def problems(self) -> Iterator[Problem]:
