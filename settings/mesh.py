@@ -11,10 +11,13 @@ from pydantic import Discriminator, Field, Tag
 from settings.model import DnsLabel, Model, Problem, Replicas, Resources, matching
 
 
+IstioVersion = Annotated[str, matching(r"1\.[0-9]+\.[0-9]+", "an Istio version, for example 1.31.1")]
+
+
 class IstioSettings(Model):
     """Which Istio, and where its charts and images come from; every gateway is of the same version as istiod."""
 
-    version: Annotated[str, matching(r"1\.[0-9]+\.[0-9]+", "an Istio version, for example 1.31.1")] = "1.31.1"
+    version: IstioVersion = "1.31.1"
     charts: Annotated[
         str, matching(r"(https|oci)://\S+|(?!.*://).+", "https://..., oci://... or the path of a directory")
     ] = "https://istio-release.storage.googleapis.com/charts"
@@ -27,6 +30,30 @@ class IstioSettings(Model):
     values: dict[str, Any] = {}
     """Further values of the istiod chart; they win over the program's own."""
 
+    @property
+    def in_repository(self) -> bool:
+        """Whether the charts' place holds several versions."""
+        return self.charts.startswith(("https://", "oci://"))
+
+
+class Canary(Model):
+    """A second istiod beside the first: the new one before `mesh.revision` is given to it, the old one afterwards.
+
+    Both have the same mesh configuration, replicas and resources. Reference: Istio, "Canary Upgrades".
+    """
+
+    revision: DnsLabel
+    version: IstioVersion | None = None
+    """Its Istio; `istio.version` when left out."""
+
+    namespaces: tuple[DnsLabel, ...] = ()
+    """Those that follow it instead of the mesh's first revision tag; their pods do so when they are made anew."""
+
+    def problems(self) -> Iterator[Problem]:
+        for namespace, times in Counter(self.namespaces).items():
+            if times > 1:
+                yield Problem(key="namespaces", message=f"'{namespace}' is there {times} times; name each once")
+
 
 class IstiodMesh(Model):
     """Istio's own control plane, in the cluster: mesh-wide are STRICT mutual TLS and REGISTRY_ONLY, nothing else."""
@@ -38,6 +65,8 @@ class IstiodMesh(Model):
     revision_tags: Annotated[tuple[DnsLabel, ...], Field(min_length=1)] = ("stable",)
     """Names for the revision; namespaces follow the first by their label istio.io/rev."""
 
+    canary: Canary | None = None
+
     trust_domain: Annotated[
         str, matching(r"[a-z0-9._-]{1,255}", "lower-case letters, digits, '.', '-' and '_', for example cluster.local")
     ] = "cluster.local"
@@ -47,17 +76,30 @@ class IstiodMesh(Model):
     @property
     def revisions(self) -> tuple[str, ...]:
         """Every revision whose istiod there is; each has the service account istiod-<revision>."""
-        return (self.revision,)
+        return (self.revision, *((self.canary.revision,) if self.canary else ()))
+
+    @property
+    def moved(self) -> dict[str, str]:
+        """Namespaces that follow another revision than the tags', with its name."""
+        return dict.fromkeys(self.canary.namespaces, self.canary.revision) if self.canary else {}
 
     def problems(self) -> Iterator[Problem]:
         yield from (problem.below("replicas") for problem in self.replicas.problems())
         for tag, times in Counter(self.revision_tags).items():
             if times > 1:
                 yield Problem(key="revisionTags", message=f"'{tag}' is there {times} times; name each tag once")
-        if self.revision in self.revision_tags:
-            yield Problem(
-                key="revisionTags", message=f"'{self.revision}' is the revision itself; a tag needs another name"
-            )
+        for revision in self.revisions:
+            if revision in self.revision_tags:
+                yield Problem(
+                    key="revisionTags", message=f"'{revision}' is the revision itself; a tag needs another name"
+                )
+        if self.canary is not None:
+            yield from (problem.below("canary") for problem in self.canary.problems())
+            if self.canary.revision == self.revision:
+                yield Problem(
+                    key="canary.revision",
+                    message=f"'{self.revision}' is mesh.revision too; a second istiod needs another",
+                )
 
 
 class ManagedMesh(Model):
