@@ -10,7 +10,6 @@ from pydantic import Discriminator, Field, Tag
 
 from settings.model import DnsLabel, Model, Problem, Replicas, Resources, matching
 
-
 IstioVersion = Annotated[str, matching(r"1\.[0-9]+\.[0-9]+", "an Istio version, for example 1.31.1")]
 
 
