@@ -58,11 +58,46 @@ class LoadBalancerService(Model):
                 )
 
 
+HTTP, HTTPS, STATUS = "http2", "https", "status-port"
+"""Names of the ports that every gateway's Service has."""
+
+STANDARD_PORTS = {STATUS: 15021, HTTP: 80, HTTPS: 443}
+
+
 class NodePorts(Model):
-    """Fixed ports on every node."""
+    """Fixed ports on every node, for the ports that every gateway's Service has."""
 
     http: NodePort
     https: NodePort
+    status: NodePort | None = None
+    """Of the port 15021, which says whether the gateway is ready. A balancer asks there; else any port will do."""
+
+
+class ServicePort(Model):
+    """One more port of the Service, at a fixed port of the nodes: for servers of Gateway resources of your own."""
+
+    port: Port
+    """Of the Service and of the gateway's pods."""
+
+    node_port: NodePort
+
+
+ServicePortName = Annotated[
+    DnsLabel, matching(rf"(?!({HTTP}|{HTTPS}|{STATUS})$).*", "another name: every gateway's Service has a port of this")
+]
+
+
+class Balancer(Model):
+    """A load balancer of your own before the nodes, configured by hand: its HAProxy configuration is an output."""
+
+    address: IPv4Address
+    """Where clients reach it, and with it the gateway (VIP)."""
+
+    nodes: Annotated[tuple[IPv4Address, ...], Field(min_length=1)]
+    """Where it reaches the nodes."""
+
+    ports: Annotated[tuple[DnsLabel, ...], Field(min_length=1)] | None = None
+    """Names of the Service's ports that clients reach; all when not given."""
 
 
 class NodePortService(Model):
@@ -70,10 +105,87 @@ class NodePortService(Model):
 
     type: Literal["NodePort"]
     node_ports: NodePorts
-    addresses: Annotated[tuple[IPv4Address, ...], Field(min_length=1)]
-    """Where clients reach the nodes or the balancer before them."""
+    ports: dict[ServicePortName, ServicePort] = {}
+    """More ports, by name."""
 
+    addresses: Annotated[tuple[IPv4Address, ...], Field(min_length=1)] | None = None
+    """Where clients reach the nodes; instead of a balancer."""
+
+    balancer: Balancer | None = None
     external_traffic_policy: Literal["Cluster", "Local"] = "Cluster"
+
+    @property
+    def all_ports(self) -> dict[str, tuple[int, int | None]]:
+        """Every port of the Service and its node port, by name; None is any that is free."""
+        fixed = {STATUS: self.node_ports.status, HTTP: self.node_ports.http, HTTPS: self.node_ports.https}
+        return {
+            **{name: (STANDARD_PORTS[name], node_port) for name, node_port in fixed.items()},
+            **{name: (more.port, more.node_port) for name, more in sorted(self.ports.items())},
+        }
+
+    @property
+    def address(self) -> IPv4Address:
+        """Where clients reach the gateway."""
+        if self.balancer is not None:
+            return self.balancer.address
+        assert self.addresses is not None
+        return self.addresses[0]
+
+    @property
+    def balanced_ports(self) -> dict[str, tuple[int, int]]:
+        """The ports that clients reach at the balancer, and the nodes' ports behind them, by name."""
+        if self.balancer is None:
+            return {}
+        wanted = self.all_ports if self.balancer.ports is None else self.balancer.ports
+        return {
+            name: (port, node_port)
+            for name, (port, node_port) in self.all_ports.items()
+            if name in wanted and node_port is not None
+        }
+
+    def problems(self) -> Iterator[Problem]:
+        if (self.addresses is None) == (self.balancer is None):
+            yield Problem(
+                key="addresses",
+                message="name either addresses (clients reach the nodes themselves) or balancer (address and nodes), "
+                + ("not both" if self.balancer else "so that it is known where clients reach the gateway"),
+            )
+        yield from self._port_problems()
+        if self.balancer is not None:
+            yield from self._balancer_problems(self.balancer)
+
+    def _port_problems(self) -> Iterator[Problem]:
+        taken = {port: f"the port {name}, which every gateway has" for name, port in STANDARD_PORTS.items()}
+        for name, more in sorted(self.ports.items()):
+            if more.port in taken:
+                yield Problem(
+                    key=f"ports.{name}.port",
+                    message=f"{more.port} is taken by {taken[more.port]}; the Service has each port once",
+                )
+            taken.setdefault(more.port, f"ports.{name}.port")
+
+    def _balancer_problems(self, balancer: Balancer) -> Iterator[Problem]:
+        if self.node_ports.status is None:
+            yield Problem(
+                key="nodePorts.status",
+                message="is missing: the balancer asks there which nodes lead to a gateway that is ready",
+            )
+        for node, times in Counter(balancer.nodes).items():
+            if times > 1:
+                yield Problem(key="balancer.nodes", message=f"{node} is there {times} times; each node needs one entry")
+            if node == balancer.address:
+                yield Problem(
+                    key="balancer.nodes",
+                    message=f"{node} is the balancer's own address; name the nodes, to which it forwards",
+                )
+        for name, times in Counter(balancer.ports or ()).items():
+            if name not in self.all_ports:
+                yield Problem(
+                    key="balancer.ports",
+                    message=f"'{name}' is no port of the Service, which has {', '.join(self.all_ports)}",
+                )
+            if times > 1:
+                yield Problem(key="balancer.ports", message=f"'{name}' is there {times} times; once is enough")
 
 
 class IssuedCertificate(Model):
@@ -160,6 +272,15 @@ class IngressGateway(Model):
         for name, times in Counter(host.host for host in self.hosts).items():
             if times > 1:
                 yield Problem(key="hosts", message=f"'{name}' is there {times} times; each host needs one entry")
+        if isinstance(self.service, NodePortService) and self.service.balancer and self.service.balancer.ports:
+            served = {HTTPS: self.hosts, HTTP: [host for host in self.hosts if host.http != "none"]}
+            for port, hosts in served.items():
+                if hosts and port not in self.service.balancer.ports:
+                    yield Problem(
+                        key="service.balancer.ports",
+                        message=f"lacks {port}, at which {hosts[0].host} is to be reached; add it"
+                        + (", or give the host http: none" if port == HTTP else ""),
+                    )
 
 
 class Coolstore(Model):
@@ -230,9 +351,8 @@ class IngressSettings(Model):
         for name, gateway in self.gateways.items():
             if not isinstance(gateway.service, NodePortService):
                 continue
-            ports = gateway.service.node_ports
-            for protocol, port in (("http", ports.http), ("https", ports.https)):
-                where = f"gateways.{name}.service.nodePorts.{protocol}"
+            for key, port in _fixed(gateway.service).items():
+                where = f"gateways.{name}.service.{key}"
                 if port in taken:
                     yield Problem(
                         key=where,
@@ -241,14 +361,41 @@ class IngressSettings(Model):
                 taken.setdefault(port, where)
 
     def _addresses(self) -> Iterator[Problem]:
-        taken: dict[IPv4Address, str] = {}
+        asked: dict[IPv4Address, str] = {}
         for name, gateway in self.gateways.items():
             if not isinstance(gateway.service, LoadBalancerService) or gateway.service.load_balancer_ip is None:
                 continue
             address, where = gateway.service.load_balancer_ip, f"gateways.{name}.service.loadBalancerIP"
-            if address in taken:
-                yield Problem(key=where, message=f"{address} is taken by {taken[address]}; each gateway needs its own")
-            taken.setdefault(address, where)
+            if address in asked:
+                yield Problem(key=where, message=f"{address} is taken by {asked[address]}; each gateway needs its own")
+            asked.setdefault(address, where)
+        # Gateways behind a balancer may share its address, at ports of their own.
+        balanced: dict[tuple[IPv4Address, int], str] = {}
+        for name, gateway in self.gateways.items():
+            if not isinstance(gateway.service, NodePortService) or gateway.service.balancer is None:
+                continue
+            address, where = gateway.service.balancer.address, f"gateways.{name}.service.balancer"
+            if address in asked:
+                yield Problem(
+                    key=f"{where}.address",
+                    message=f"{address} is taken by {asked[address]}: the platform's balancer answers there",
+                )
+            for key, (port, _) in gateway.service.balanced_ports.items():
+                if (address, port) in balanced:
+                    yield Problem(
+                        key=f"{where}.address",
+                        message=f"port {port} ({key}) of {address} is taken by {balanced[address, port]}; "
+                        "give the gateway another address, or leave the port out of balancer.ports",
+                    )
+                balanced.setdefault((address, port), where)
+
+
+def _fixed(service: NodePortService) -> dict[str, int]:
+    """The nodes' ports that a Service asks for, by their keys."""
+    ports = {"nodePorts.http": service.node_ports.http, "nodePorts.https": service.node_ports.https}
+    if service.node_ports.status is not None:
+        ports["nodePorts.status"] = service.node_ports.status
+    return {**ports, **{f"ports.{name}.nodePort": more.node_port for name, more in sorted(service.ports.items())}}
 
 
 def signing_problems(

@@ -328,6 +328,9 @@ class Ingress(Contract):
     root_certificates: pulumi.Output[dict[str, str]]
     """PEM, by the authority's name in the settings."""
 
+    balancers: pulumi.Output[dict[str, str]]
+    """HAProxy's configuration for the balancers that are configured by hand, by the gateway's name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Edge(Contract):

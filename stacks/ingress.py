@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pulumi
 
+from components.ingress.haproxy import configuration
 from components.ingress.ingress import Ingress, IngressArgs
 from settings import Settings
+from settings.ingress import NodePortService
 from stacks import contracts
 from stacks.upstream import Upstream
 
@@ -29,6 +31,13 @@ def build(settings: Settings, upstream: Upstream) -> contracts.Ingress:
     }
     return contracts.Ingress(
         gateways=pulumi.Output.all(**addresses).apply(lambda values: values),
+        balancers=pulumi.Output.from_input(
+            {
+                name: configuration(name, gateway.service)
+                for name, gateway in settings.ingress.gateways.items()
+                if isinstance(gateway.service, NodePortService) and gateway.service.balancer
+            }
+        ),
         # Output.all of nothing would be a list.
         root_certificates=pulumi.Output.all(**ingress.root_certificates).apply(lambda values: values or {}),
     )

@@ -10,19 +10,10 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.mesh.charts import release
-from components.mesh.gateway_chart import (
-    PROXY_CONFIG,
-    STATUS_PORT,
-    gateway_values,
-    load_balancer_address,
-    service_port,
-)
-from settings.ingress import Host, LoadBalancerService, NodePortService
+from components.mesh.gateway_chart import PROXY_CONFIG, gateway_values, load_balancer_address, service_port
+from settings.ingress import HTTP, HTTPS, STANDARD_PORTS, Host, LoadBalancerService, NodePortService
 from settings.ingress import IngressGateway as IngressGatewaySettings
 from settings.mesh import IstioSettings
-
-HTTP_PORT = 80
-HTTPS_PORT = 443
 
 
 @dataclass(kw_only=True)
@@ -110,27 +101,27 @@ class IngressGateway(pulumi.ComponentResource):
             pulumi.Output.concat(deployment.status.namespace, "/", deployment.status.name),
             opts=child,
         )
+        # Where clients meet the nodes themselves, the ports are the nodes'.
+        exposed = "port"
         if isinstance(args.gateway.service, NodePortService):
-            self.address = pulumi.Output.from_input(str(args.gateway.service.addresses[0]))
+            self.address = pulumi.Output.from_input(str(args.gateway.service.address))
+            exposed = "port" if args.gateway.service.balancer else "node_port"
         else:
             self.address = service.status.apply(load_balancer_address)
-        exposed = "node_port" if isinstance(args.gateway.service, NodePortService) else "port"
-        self.http_port = service.spec.apply(lambda spec: _port(spec, "http2", exposed))
-        self.https_port = service.spec.apply(lambda spec: _port(spec, "https", exposed))
+        self.http_port = service.spec.apply(lambda spec: _port(spec, HTTP, exposed))
+        self.https_port = service.spec.apply(lambda spec: _port(spec, HTTPS, exposed))
         self.register_outputs({"address": self.address, "httpPort": self.http_port, "httpsPort": self.https_port})
 
 
 def _service(service: LoadBalancerService | NodePortService) -> dict[str, Any]:
-    ports = [
-        service_port("status-port", STATUS_PORT, STATUS_PORT),
-        service_port("http2", HTTP_PORT, HTTP_PORT),
-        service_port("https", HTTPS_PORT, HTTPS_PORT),
-    ]
     values: dict[str, Any] = {"type": service.type, "externalTrafficPolicy": service.external_traffic_policy}
     if isinstance(service, NodePortService):
-        ports[1]["nodePort"] = service.node_ports.http
-        ports[2]["nodePort"] = service.node_ports.https
+        ports = [
+            service_port(name, port, port) | ({} if node_port is None else {"nodePort": node_port})
+            for name, (port, node_port) in service.all_ports.items()
+        ]
     else:
+        ports = [service_port(name, port, port) for name, port in STANDARD_PORTS.items()]
         values["annotations"] = dict(service.annotations)
         values["loadBalancerSourceRanges"] = [str(cidr) for cidr in service.source_ranges]
         if service.load_balancer_ip is not None:
@@ -141,7 +132,7 @@ def _service(service: LoadBalancerService | NodePortService) -> dict[str, Any]:
 def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[dict[str, Any]]:
     https = {
         "hosts": [host.host],
-        "port": {"number": HTTPS_PORT, "name": f"https-{host.host}", "protocol": "HTTPS"},
+        "port": {"number": STANDARD_PORTS[HTTPS], "name": f"https-{host.host}", "protocol": "HTTPS"},
         "tls": {
             "mode": host.tls.mode,
             "credentialName": credentials[host.tls.credential],
@@ -150,7 +141,7 @@ def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[d
     }
     http: dict[str, Any] = {
         "hosts": [host.host],
-        "port": {"number": HTTP_PORT, "name": f"http-{host.host}", "protocol": "HTTP"},
+        "port": {"number": STANDARD_PORTS[HTTP], "name": f"http-{host.host}", "protocol": "HTTP"},
     }
     if host.http == "redirect":
         http["tls"] = {"httpsRedirect": True}

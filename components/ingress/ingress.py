@@ -11,7 +11,8 @@ from components.authority.private_ca import PrivateCa, PrivateCaArgs
 from components.ingress.coolstore import Coolstore, CoolstoreArgs
 from components.ingress.credential import Credential, CredentialArgs, server_credentials
 from components.ingress.gateway import IngressGateway, IngressGatewayArgs
-from settings.ingress import IngressSettings
+from settings.ingress import IngressGateway as IngressGatewaySettings
+from settings.ingress import IngressSettings, NodePortService
 from settings.mesh import IstioSettings
 
 
@@ -79,8 +80,11 @@ class Ingress(pulumi.ComponentResource):
                 opts=child,
             )
 
-        self.gateways = {
-            key: IngressGateway(
+        self.gateways = {}
+        # Those that ask for certain ports of the nodes come first: the API server gives others any that is free.
+        for key, gateway in sorted(ingress.gateways.items(), key=lambda item: not _is_fixed(item[1])):
+            claims = [it for name, it in self.gateways.items() if _is_fixed(ingress.gateways[name])]
+            self.gateways[key] = IngressGateway(
                 f"{name}-{key}",
                 IngressGatewayArgs(
                     gateway_name=key,
@@ -90,9 +94,11 @@ class Ingress(pulumi.ComponentResource):
                     istio=args.istio,
                     credentials=credentials,
                 ),
-                opts=child,
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[] if _is_fixed(gateway) else claims),
             )
-            for key, gateway in ingress.gateways.items()
-        }
         self.root_certificates = {key: authority.root_certificate for key, authority in authorities.items()}
         self.register_outputs({"rootCertificates": self.root_certificates})
+
+
+def _is_fixed(gateway: IngressGatewaySettings) -> bool:
+    return isinstance(gateway.service, NodePortService)
