@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -79,14 +79,16 @@ class VaultSettings(Model):
     """2 keeps versions of the secret."""
 
     max_lease_hours: Hours = 768
+    """Of the secrets engine."""
+
     service_accounts: Annotated[tuple[DnsLabel, ...], Field(min_length=1)]
     """istiod's, in the control plane's namespace: istiod-<revision> for each revision."""
 
     audience: Annotated[str, Field(min_length=1)] = "vault"
     """A token must be made for it; the API server's own audience would let every pod's token pass for one of these."""
 
-    token_ttl_hours: Hours = 1
-    """How long a login at Vault lasts."""
+    token_ttl_hours: Annotated[int, Field(ge=1, le=768)] = 1
+    """How long a login at Vault lasts; 768 is as long as Vault itself allows."""
 
     reviewer_namespace: Namespace = "vault"
     """Made here, for the service account by which Vault asks the API server about tokens."""
@@ -120,15 +122,13 @@ class VaultSettings(Model):
         return f"{self.mount}-hsm-policy"
 
     def problems(self) -> Iterator[Problem]:
-        if self.token_ttl_hours > self.max_lease_hours:
-            yield Problem(
-                key="tokenTtlHours",
-                message=f"is {self.token_ttl_hours}, more than maxLeaseHours ({self.max_lease_hours})",
-            )
         for index, account in enumerate(self.service_accounts):
             if account in self.service_accounts[:index]:
                 yield Problem(key=f"serviceAccounts[{index}]", message=f"'{account}' is there twice; name each once")
 
+
+RENEW = "add a generation after it, have its request signed and make that one active"
+"""What to do about a CA that ends."""
 
 GenerationStatus = Literal["waiting", "ready", "active", "retired"]
 """waiting: no chain yet. ready: trusted, does not sign yet. active: signs. retired: trusted, signs no more."""
@@ -180,17 +180,87 @@ class HsmAuthority(Model):
     @property
     def statuses(self) -> dict[str, GenerationStatus]:
         """What each generation is for, by its name."""
-        statuses: dict[str, GenerationStatus] = {}
-        signer, before = self.signer, True
-        for generation in self.generations:
-            before = before and generation is not signer
+        signer = self.generations.index(self.signer)
+        return {
+            generation.name: _status(generation, index - signer) for index, generation in enumerate(self.generations)
+        }
+
+    def problems(self) -> Iterator[Problem]:
+        names = [generation.name for generation in self.generations]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield Problem(
+                    key=f"generations[{index}].name", message=f"'{name}' names two generations; names must differ"
+                )
+        if self.active is not None and self.active not in names:
+            yield Problem(key="active", message=f"'{self.active}' is no generation (there are: {', '.join(names)})")
+        else:
+            yield from self._signer()
+            yield from self._chains()
+        if self.vault is not None:
+            yield from (problem.below("vault") for problem in self.vault.problems())
+
+    def _signer(self) -> Iterator[Problem]:
+        signed = [generation.name for generation in self.generations if generation.chain is not None]
+        if signed and self.signer.chain is None:
+            yield Problem(
+                key="active",
+                message=f"is '{self.signer.name}'{'' if self.active else ' (the first)'}, which has no chain yet; "
+                f"one that has can sign: {', '.join(signed)}",
+            )
+
+    def _chains(self) -> Iterator[Problem]:
+        # Imported here: whatever only reads settings needs no cryptography.
+        from settings.chain import ChainError, read
+
+        owners: dict[bytes, str] = {}
+        statuses = self.statuses
+        for index, generation in enumerate(self.generations):
             if generation.chain is None:
-                statuses[generation.name] = "waiting"
-            elif generation is signer:
-                statuses[generation.name] = "active"
-            else:
-                statuses[generation.name] = "retired" if before else "ready"
-        return statuses
+                continue
+            key = f"generations[{index}].chain"
+            try:
+                chain = read(generation.chain)
+            except ChainError as error:
+                yield Problem(key=key, message=str(error))
+                continue
+            for fault in (*chain.faults(), chain.early()):
+                if fault:
+                    yield Problem(key=key, message=fault)
+            if (expired := chain.expired()) and not self._replaced(index, statuses):
+                yield Problem(key=key, message=f"{expired}; {RENEW}")
+            owner = owners.setdefault(chain.public_key, generation.name)
+            if owner != generation.name:
+                yield Problem(
+                    key=key, message=f"is for the same key as that of '{owner}'; each generation has a key of its own"
+                )
+
+    def _replaced(self, index: int, statuses: Mapping[str, GenerationStatus]) -> bool:
+        """Whether a generation's end must not stop what follows it: it signs no more, or the next is being signed."""
+        names = list(statuses)
+        return statuses[names[index]] == "retired" or "waiting" in [statuses[name] for name in names[index + 1 :]]
+
+    def warnings(self) -> Iterator[Problem]:
+        """What is right, but not for long."""
+        from settings.chain import read
+
+        for index, generation in enumerate(self.generations):
+            if generation.chain is None:
+                continue
+            status, chain = self.statuses[generation.name], read(generation.chain)
+            key = f"generations[{index}]"
+            if status == "retired" and (expired := chain.expired()):
+                yield Problem(key=key, message=f"{expired}; it signs no more: take the generation out")
+            elif status != "retired" and (ending := chain.expired() or chain.ends_soon()):
+                yield Problem(key=key, message=f"{ending}; {RENEW}")
+
+
+def _status(generation: Generation, after_signer: int) -> GenerationStatus:
+    if generation.chain is None:
+        return "waiting"
+    if after_signer == 0:
+        return "active"
+    return "ready" if after_signer > 0 else "retired"
 
 
 class HsmKmsAuthority(Model):
@@ -236,6 +306,27 @@ class HsmKmsAuthority(Model):
     def waiting(self) -> bool:
         """Whether istiod still waits for its signed chain."""
         return self.chain is None
+
+    def problems(self) -> Iterator[Problem]:
+        from settings.chain import ChainError, read
+
+        if self.chain is not None:
+            try:
+                chain = read(self.chain)
+            except ChainError as error:
+                yield Problem(key="chain", message=str(error))
+            else:
+                for fault in (*chain.faults(), chain.early(), chain.expired()):
+                    if fault:
+                        yield Problem(key="chain", message=fault)
+        yield from (problem.below("vault") for problem in self.vault.problems())
+
+    def warnings(self) -> Iterator[Problem]:
+        """What is right, but not for long."""
+        from settings.chain import read
+
+        if self.chain is not None and (ending := read(self.chain).ends_soon()):
+            yield Problem(key="chain", message=f"{ending}; have istiod's request signed anew")
 
 
 AuthoritySettings = Annotated[SelfSignedAuthority | HsmAuthority | HsmKmsAuthority, Field(discriminator="kind")]
