@@ -10,15 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import (
+    balancer,
     bare,
     cgroups,
     control_plane,
     dns,
+    hsm,
     internet,
     load_balancer,
     machine,
@@ -28,6 +31,7 @@ from lab import (
     registry,
     service,
     topology,
+    vault,
 )
 from lab.errors import LabError, NotStarted
 from lab.files import write
@@ -50,12 +54,14 @@ class Plan:
 
     machines: dict[str, list[str]]
     """Machine -> what it does at its start."""
+    vault: Service
+    """Started first and waited for last: it takes as long as half of the rest."""
     services: list[list[Service]]
     """Groups; a group is started when the one before it works."""
 
     @property
     def all_services(self) -> list[Service]:
-        return [it for group in self.services for it in group]
+        return [self.vault, *(it for group in self.services for it in group)]
 
 
 def full_plan(instance: Instance) -> Plan:
@@ -68,12 +74,14 @@ def full_plan(instance: Instance) -> Plan:
     nodes = [node.services(instance, it) for it in NODES]
     return Plan(
         machines,
+        vault.server(instance),
         [
             [
                 control_plane.etcd(instance),
                 registry.registry(instance),
                 *internet.servers(instance),
                 nlb.proxy(instance),
+                balancer.proxy(instance),
                 *(it for services in nodes for it in services if it.name == "containerd"),
             ],
             [control_plane.api_server(instance)],
@@ -92,7 +100,9 @@ def full_plan(instance: Instance) -> Plan:
 
 def bare_plan(instance: Instance) -> Plan:
     """The bare control plane, with its configuration written. Raises tools.NotBuilt."""
-    return Plan({CONTROL: [f"ip address replace {topology.CONTROL_PLANE}/32 dev lo"]}, bare.services(instance))
+    addresses = (topology.CONTROL_PLANE, topology.VAULT_ADDRESS)
+    prepare = [f"ip address replace {address}/32 dev lo" for address in addresses]
+    return Plan({CONTROL: prepare}, vault.server(instance, CONTROL), bare.services(instance))
 
 
 def up(instance: Instance, is_bare: bool, say: Say) -> None:
@@ -102,6 +112,7 @@ def up(instance: Instance, is_bare: bool, say: Say) -> None:
         _remember_kind(instance, is_bare)
         control_plane.admin_kubeconfig(instance)
         internet.certificates(instance)
+        hsm.prepare(instance)
         plan = bare_plan(instance) if is_bare else full_plan(instance)
         progress = _Progress(say, steps=4 + len(plan.all_services))
         _raise_limits()
@@ -110,13 +121,18 @@ def up(instance: Instance, is_bare: bool, say: Say) -> None:
         for name, prepare in plan.machines.items():
             machine.start(instance, name, prepare)
         progress.done(f"{len(plan.machines)} machines")
-        for group in plan.services:
-            for it in group:
-                service.start(instance, it)
-            if group is plan.services[-1]:
-                apply(instance, "\n---\n".join([manifests(), *([bare.nodes()] if is_bare else [])]))
-                progress.done("the cluster's own resources")
-            service.wait(instance, group, 90, lambda it: progress.done(f"{it.machine}: {it.name}"))
+        service.start(instance, plan.vault)
+        with ThreadPoolExecutor(1) as aside:
+            prepared = aside.submit(vault.prepare, instance, plan.vault)
+            for group in plan.services:
+                for it in group:
+                    service.start(instance, it)
+                if group is plan.services[-1]:
+                    apply(instance, "\n---\n".join([manifests(), *([bare.nodes()] if is_bare else [])]))
+                    progress.done("the cluster's own resources")
+                service.wait(instance, group, 90, lambda it: progress.done(f"{it.machine}: {it.name}"))
+            prepared.result()
+            progress.done(f"{plan.vault.machine}: {plan.vault.name}")
         _wait_until_usable(instance, 90)
         if not is_bare:  # the simulated nodes have theirs
             apply(instance, node.pod_ranges())

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import AsyncIterable, Callable, Collection, Iterable
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -26,13 +27,15 @@ from lightkube.resources.core_v1 import Node, Service
 from lightkube.resources.discovery_v1 import EndpointSlice
 from lightkube.types import PatchType
 
-from lab import pki, service
+from lab import events, pki, service
 from lab.instance import Instance
 from lab.nlb import spec
-from lab.topology import CONTROL, LOAD_BALANCER_FIRST, LOAD_BALANCER_LAST, NODES, ROUTER
+from lab.topology import CONTROL, LOAD_BALANCER_FIRST, LOAD_BALANCER_LAST, LOAD_BALANCER_RESERVED, NODES, ROUTER
 
 USER = "load-balancer"
 POOL = [IPv4Address(number) for number in range(int(LOAD_BALANCER_FIRST), int(LOAD_BALANCER_LAST) + 1)]
+ADDRESSES = [LOAD_BALANCER_RESERVED, *POOL]
+"""Those of the pool are given to any Service, the reserved one only to a Service that asks for it."""
 
 Key = tuple[str, str]
 """A Service's namespace and name."""
@@ -49,37 +52,57 @@ def agent(instance: Instance, status_only: bool = False) -> service.Service:
         "load-balancer",
         (*command, "--status-only") if status_only else command,
         environment={"PYTHONPATH": str(Path(__file__).parent.parent), "PYTHONUNBUFFERED": "1"},
-        files=(Path(__file__), Path(spec.__file__)),
+        files=(Path(__file__), Path(events.__file__), Path(spec.__file__)),
     )
 
 
-def allocate(services: Iterable[Service]) -> dict[Key, IPv4Address]:
+@dataclass
+class Allocation:
+    """Who gets which address, and who asks for one that cannot be given."""
+
+    addresses: dict[Key, IPv4Address] = field(default_factory=dict)
+    refused: dict[Key, str] = field(default_factory=dict)
+    """Why not."""
+
+    def give(self, key: Key, address: IPv4Address) -> bool:
+        """Whether the address was free."""
+        if address in self.addresses.values():
+            return False
+        self.addresses[key] = address
+        return True
+
+
+def allocate(services: Iterable[Service]) -> Allocation:
     """An address for each Service of type LoadBalancer that wants no NLB (lab.nlb gives those theirs).
 
     What a Service has it keeps; spec.loadBalancerIP is honoured; otherwise the name decides, so that a Service made
-    anew gets the same address again. One that asks for an address outside the pool, or taken, gets none.
+    anew gets the same address again. One that asks for an address that is taken, or not the load balancer's, is refused:
+    it gets none, or keeps the one that it has.
     """
     wanting = {_key(it): it for it in services if _spec(it).type == "LoadBalancer" and not spec.is_wanted(it)}
-    result: dict[Key, IPv4Address] = {}
-
-    def give(key: Key, address: IPv4Address) -> bool:
-        if address not in POOL or address in result.values():
-            return False
-        result[key] = address
-        return True
-
+    result = Allocation()
     for key, it in sorted(wanting.items()):
         current, requested = _address(it), _spec(it).loadBalancerIP
-        if current and requested in (None, str(current)):
-            give(key, current)
+        if current and (str(current) == requested or (not requested and current in POOL)):
+            result.give(key, current)
     for key, it in sorted(wanting.items()):
         requested = _spec(it).loadBalancerIP
-        if key not in result and requested and not give(key, IPv4Address(requested)):
-            log.warning("%s/%s asks for %s, which is taken or not in %s-%s", *key, requested, POOL[0], POOL[-1])
+        if key in result.addresses or not requested:
+            continue
+        if requested not in map(str, ADDRESSES):
+            ours = f"{LOAD_BALANCER_RESERVED}, {POOL[0]} to {POOL[-1]}"
+            result.refused[key] = f"{requested} is not one of the load balancer's addresses ({ours})"
+        elif not result.give(key, IPv4Address(requested)):
+            holder = next(it for it, address in result.addresses.items() if str(address) == requested)
+            result.refused[key] = f"{requested} is taken by {'/'.join(holder)}"
     for key, it in sorted(wanting.items()):
-        if key not in result and not _spec(it).loadBalancerIP:
+        current = _address(it)
+        if key in result.refused and current in ADDRESSES:
+            result.give(key, current)
+    for key, it in sorted(wanting.items()):
+        if key not in result.addresses and not _spec(it).loadBalancerIP:
             start = zlib.crc32("/".join(key).encode()) % len(POOL)
-            any(give(key, address) for address in POOL[start:] + POOL[:start])
+            any(result.give(key, address) for address in POOL[start:] + POOL[:start])
     return result
 
 
@@ -113,7 +136,7 @@ class Routes:
         found = {}
         for route in routes:
             destination = route["dst"].split("/")[0]
-            if destination != "default" and IPv4Address(destination) in POOL:
+            if destination != "default" and IPv4Address(destination) in ADDRESSES:
                 found[IPv4Address(destination)] = route["dev"]
         return found
 
@@ -132,10 +155,20 @@ class Routes:
         return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
-async def reconcile(client: AsyncClient, routes: Routes | None) -> None:
-    """Give addresses and set routes as the cluster is now."""
+async def reconcile(client: AsyncClient, routes: Routes | None, said: dict[Key, str]) -> None:
+    """Give addresses and set routes as the cluster is now. `said` are the refusals that Services have heard of."""
     services = [it async for it in client.list(Service, namespace="*")]
-    addresses = allocate(services)
+    allocation = allocate(services)
+    addresses = allocation.addresses
+    for it in services:
+        why = allocation.refused.get(_key(it))
+        if why and said.get(_key(it)) != why:
+            log.warning("%s/%s: %s", *_key(it), why)
+            # As Kubernetes' own controller says it of a cloud's load balancer.
+            message = f"Error syncing load balancer: {why}"
+            await events.say(client, it, "Warning", "SyncLoadBalancerFailed", message, source="service-controller")
+    said.clear()
+    said.update(allocation.refused)
     for it in services:
         address = addresses.get(_key(it))
         if address and address != _address(it):
@@ -165,6 +198,7 @@ async def run(kubeconfig: str, status_only: bool) -> None:
     """Reconcile at each change, for ever."""
     client = AsyncClient(KubeConfig.from_file(kubeconfig))
     changed = asyncio.Event()
+    said: dict[Key, str] = {}
 
     async def watch(begin: Callable[[], AsyncIterable[object]]) -> None:
         while True:
@@ -184,7 +218,7 @@ async def run(kubeconfig: str, status_only: bool) -> None:
             await changed.wait()
             changed.clear()
             try:
-                await reconcile(client, None if status_only else Routes())
+                await reconcile(client, None if status_only else Routes(), said)
             except Exception as error:
                 log.warning("cannot reconcile, trying again: %s", error)
                 changed.set()

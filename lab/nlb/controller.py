@@ -5,6 +5,7 @@ Each change in the cluster leads to the same few lines: read what is there, comp
 
 import asyncio
 import logging
+from typing import Literal
 
 from lightkube.resources.core_v1 import Service
 
@@ -97,7 +98,7 @@ class Controller:
         if places != current:
             addresses.save(self.places, places)
 
-    async def _say(self, it: Service, kind: str, reason: str, message: str) -> None:
+    async def _say(self, it: Service, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         """Write an event about a Service, unless it was the last one."""
         key = kube.key(it)
         if self.said.get(key) != message:

@@ -205,7 +205,7 @@ class Proxy:
             if await self._description() == wanted:
                 return
             await asyncio.sleep(0.05)
-        raise LabError("HAProxy did not take its new configuration: see the log of nlb-haproxy")
+        raise LabError("HAProxy did not take its new configuration: see its log")
 
     async def without_healthy(self) -> set[str]:
         """The backends that have no healthy server."""

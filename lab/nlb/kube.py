@@ -4,21 +4,18 @@ import asyncio
 import logging
 from asyncio import Event, TaskGroup
 from collections.abc import AsyncIterable, Callable
-from datetime import UTC, datetime
-from typing import Any, TypeVar
-from uuid import uuid4
+from typing import Any, Literal, TypeVar
 
 from lightkube import AsyncClient
 from lightkube.core.exceptions import ApiError
 from lightkube.core.generic_client import ListAsyncIterable
-from lightkube.models.core_v1 import EventSource, ObjectReference
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
-from lightkube.resources.core_v1 import Event as KubeEvent
 from lightkube.resources.core_v1 import Node, Service
 from lightkube.resources.discovery_v1 import EndpointSlice
 from lightkube.types import PatchType
 
+from lab import events
 from lab.nlb.spec import FINALIZER, Key
 
 CONTROLLER = ("kube-system", "aws-load-balancer-controller")
@@ -140,27 +137,10 @@ class Cluster:
             if error.status.code not in (404, 409):  # gone, or changed meanwhile, which the watch tells
                 raise
 
-    async def say(self, it: Service, kind: str, reason: str, message: str) -> None:
-        """Write an event about a Service; `kind` is Normal or Warning."""
-        namespace, name = key(it)
-        log.info("%s/%s: %s: %s", namespace, name, reason, message)
-        metadata, now = _metadata(it), datetime.now(UTC)
-        event = KubeEvent(
-            ObjectReference("v1", kind="Service", name=name, namespace=namespace, uid=metadata.uid),
-            ObjectMeta(name=f"{name}.{uuid4().hex[:16]}", namespace=namespace),
-            type=kind,
-            reason=reason,
-            message=message,
-            count=1,
-            firstTimestamp=now,
-            lastTimestamp=now,
-            source=EventSource("service"),
-        )
-        try:
-            await self.client.create(event)
-        except ApiError as error:
-            if error.status.code not in (403, 404):  # the namespace ends, or has ended
-                raise
+    async def say(self, it: Service, kind: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+        """Write an event about a Service."""
+        log.info("%s/%s: %s: %s", *key(it), reason, message)
+        await events.say(self.client, it, kind, reason, message, source="service")
 
 
 def key(it: Service | Deployment) -> Key:
