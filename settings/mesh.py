@@ -34,6 +34,10 @@ class IstioSettings(Model):
         """Whether the charts' place holds several versions."""
         return self.charts.startswith(("https://", "oci://"))
 
+    def at(self, version: str | None) -> IstioSettings:
+        """The same at another version, if one is given."""
+        return self.model_copy(update={"version": version}) if version else self
+
 
 class Canary(Model):
     """A second istiod beside the first: the new one before `mesh.revision` is given to it, the old one afterwards.

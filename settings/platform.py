@@ -34,6 +34,8 @@ def misfits(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Prob
     mesh = good.get("mesh")
     if isinstance(mesh, ManagedMesh):
         yield from _managed_mesh(mesh, good)
+    if isinstance(mesh, IstiodMesh):
+        yield from _canary(mesh, good)
     network = good.get("network")
     if isinstance(network, GkeNetwork) and isinstance(mesh, IstiodMesh) and not network.firewall.in_cluster_istiod:
         yield Problem(
@@ -111,6 +113,16 @@ def _authority(good: Mapping[str, Any]) -> Iterator[Problem]:
                 key="authority.vault.serviceAccounts",
                 message=f"lacks '{account}', the account of the mesh's istiod: Vault would refuse it; add it",
             )
+
+
+def _canary(mesh: IstiodMesh, good: Mapping[str, Any]) -> Iterator[Problem]:
+    istio, version = good.get("istio"), mesh.canary and mesh.canary.version
+    if istio and version not in (None, istio.version) and not istio.in_repository:
+        yield Problem(
+            key="mesh.canary.version",
+            message=f"is {version}, but istio.charts is a directory, which holds one version ({istio.version}); "
+            "name a repository there",
+        )
 
 
 def _onprem(cluster: OnpremCluster, good: Mapping[str, Any]) -> Iterator[Problem]:

@@ -15,6 +15,8 @@ import pulumi
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic reads typing.TypedDict only from Python 3.12 on
 
+from components.mesh.revisions import Revisions
+
 WITHHELD = "withheld"
 """Output of a stack whose mesh CA waits: its layers that are not made until the CA has a signed chain."""
 
@@ -246,12 +248,23 @@ class Mesh(Contract):
     """Istio's root namespace."""
 
     revision_tag: pulumi.Output[str]
-    """Value of the label istio.io/rev for namespaces and gateways of this mesh."""
+    """Value of the label istio.io/rev for namespaces of this mesh that were not moved."""
+
+    revision: pulumi.Output[str]
+    """The control plane's revision that the tag names."""
+
+    moved: pulumi.Output[dict[str, str]]
+    """Namespaces that follow a canary: its revision, their value of istio.io/rev, by name."""
 
     trust_domain: pulumi.Output[str]
 
     control_plane_cidrs: pulumi.Output[list[str]]
     """Where sidecars reach the control plane and its CA besides the pods `app: istiod` of the namespace."""
+
+    @property
+    def revisions(self) -> Revisions:
+        """Which control plane serves which namespace."""
+        return Revisions(tag=self.revision_tag, revision=self.revision, moved=self.moved)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ def build(settings: Settings, upstream: Upstream) -> contracts.Edge:
         EdgeArgs(
             edge=settings.edge,
             istio=settings.istio,
-            revision_tag=upstream.mesh.revision_tag,
+            revisions=upstream.mesh.revisions,
             zones=upstream.network.dns_zones if in_aws else {},
             protect=settings.protect,
         ),

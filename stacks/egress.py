@@ -27,7 +27,7 @@ def build(settings: Settings, upstream: Upstream) -> Egress:
         EgressGatewayArgs(
             egress=settings.egress,
             istio=settings.istio,
-            revision_tag=upstream.mesh.revision_tag,
+            revisions=upstream.mesh.revisions,
             mesh_namespace=upstream.mesh.namespace,
             trust_domain=upstream.mesh.trust_domain,
             control_plane_cidrs=upstream.mesh.control_plane_cidrs,

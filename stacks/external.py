@@ -17,7 +17,7 @@ def build(settings: Settings, upstream: Upstream) -> contracts.External:
         f"{settings.name}-external",
         ExternalArgs(
             external=settings.external,
-            revision_tag=upstream.mesh.revision_tag,
+            revisions=upstream.mesh.revisions,
             pod_cidr=upstream.cluster.pod_cidr,
             service_cidr=upstream.cluster.service_cidr,
         ),

@@ -20,7 +20,7 @@ def build(settings: Settings, upstream: Upstream) -> contracts.Ingress:
         IngressArgs(
             ingress=settings.ingress,
             istio=settings.istio,
-            revision_tag=upstream.mesh.revision_tag,
+            revisions=upstream.mesh.revisions,
             protect=settings.protect,
         ),
         opts=pulumi.ResourceOptions(providers=[upstream.kubernetes]),

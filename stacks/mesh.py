@@ -8,6 +8,7 @@ from __future__ import annotations
 import pulumi
 
 from settings import Settings
+from settings.authority import HsmKmsAuthority
 from settings.mesh import IstiodMesh, ManagedMesh
 from stacks.contracts import Mesh
 from stacks.upstream import Upstream
@@ -26,12 +27,19 @@ def _istiod(settings: Settings, mesh: IstiodMesh, upstream: Upstream) -> Mesh:
 
     istio = component.Istio(
         f"{settings.name}-mesh",
-        component.IstioArgs(namespace=upstream.authority.namespace, istio=settings.istio, mesh=mesh),
+        component.IstioArgs(
+            namespace=upstream.authority.namespace,
+            istio=settings.istio,
+            mesh=mesh,
+            kms=settings.authority if isinstance(settings.authority, HsmKmsAuthority) else None,
+        ),
         opts=pulumi.ResourceOptions(providers=[upstream.kubernetes]),
     )
     return Mesh(
         namespace=istio.namespace,
-        revision_tag=istio.revision_tag,
+        revision_tag=istio.revisions.tag,
+        revision=istio.revisions.revision,
+        moved=istio.revisions.moved,
         trust_domain=istio.trust_domain,
         # istiod's pods are all there is.
         control_plane_cidrs=pulumi.Output.from_input([]),
@@ -56,6 +64,9 @@ def _managed(settings: Settings, mesh: ManagedMesh, upstream: Upstream) -> Mesh:
     return Mesh(
         namespace=managed.namespace,
         revision_tag=managed.revision_tag,
+        revision=managed.revision_tag,
+        # It has no second one: Google upgrades it.
+        moved=pulumi.Output.from_input({}),
         trust_domain=managed.trust_domain,
         control_plane_cidrs=managed.control_plane_cidrs,
     )

@@ -62,7 +62,7 @@ def build(settings: Settings, upstream: Upstream) -> Teams:
                 dns_addresses=[str(cidr) for cidr in settings.teams.dns_addresses],
                 gateway=gateway,
                 gateway_namespace=egress.namespace,
-                revision_tag=mesh.revision_tag,
+                revisions=mesh.revisions,
             ),
             opts=opts,
         )

@@ -8,6 +8,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.ingress.application import http_application
+from components.mesh.revisions import Revisions
 from settings.edge import EdgeDemo as EdgeDemoSettings
 
 PORT = 80
@@ -19,8 +20,8 @@ class EdgeDemoArgs:
     """Arguments of EdgeDemo."""
 
     demo: EdgeDemoSettings
-    revision_tag: pulumi.Input[str]
-    """Value of istio.io/rev for the namespace, so that its pods get sidecars."""
+    revisions: Revisions
+    """The mesh whose sidecars its pods get."""
 
 
 class EdgeDemo(pulumi.ComponentResource):
@@ -32,7 +33,7 @@ class EdgeDemo(pulumi.ComponentResource):
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
-                name=args.demo.namespace, labels={"istio.io/rev": args.revision_tag}
+                name=args.demo.namespace, labels={"istio.io/rev": args.revisions.label(args.demo.namespace)}
             ),
             opts=child,
         ).metadata.name

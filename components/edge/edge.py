@@ -12,6 +12,7 @@ from components.authority.private_ca import PrivateCa, PrivateCaArgs
 from components.edge.demo import EdgeDemo, EdgeDemoArgs
 from components.edge.gateway import NlbGateway, NlbGatewayArgs
 from components.ingress.credential import server_credentials
+from components.mesh.revisions import Revisions
 from settings.edge import AcmCertificate, BalancerTls, ExistingAcmCertificate, NlbEdge
 from settings.mesh import IstioSettings
 
@@ -22,8 +23,8 @@ class EdgeArgs:
 
     edge: NlbEdge
     istio: IstioSettings
-    revision_tag: pulumi.Input[str]
-    """Value of istio.io/rev for the namespaces: the mesh that the gateways belong to."""
+    revisions: Revisions
+    """The mesh that the gateways belong to."""
 
     zones: pulumi.Input[Mapping[str, str]]
     """Ids of the public hosted zones by their domain; empty when the settings name none."""
@@ -48,11 +49,13 @@ class Edge(pulumi.ComponentResource):
 
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata=kubernetes.meta.v1.ObjectMetaArgs(name=edge.namespace, labels={"istio.io/rev": args.revision_tag}),
+            metadata=kubernetes.meta.v1.ObjectMetaArgs(
+                name=edge.namespace, labels={"istio.io/rev": args.revisions.label(edge.namespace)}
+            ),
             opts=child,
         ).metadata.name
         if edge.demo is not None:
-            EdgeDemo(f"{name}-demo", EdgeDemoArgs(demo=edge.demo, revision_tag=args.revision_tag), opts=child)
+            EdgeDemo(f"{name}-demo", EdgeDemoArgs(demo=edge.demo, revisions=args.revisions), opts=child)
         authorities = {
             key: PrivateCa(
                 f"{name}-{key}-ca",
@@ -69,7 +72,7 @@ class Edge(pulumi.ComponentResource):
                 NlbGatewayArgs(
                     gateway_name=key,
                     namespace=namespace,
-                    revision_tag=args.revision_tag,
+                    revision=args.revisions.serving(edge.namespace),
                     gateway=gateway,
                     istio=args.istio,
                     credentials=credentials,

@@ -30,8 +30,8 @@ class NlbGatewayArgs:
     """Name of the Deployment, the Service and the Gateway; its pods are labelled `istio: <name>`."""
 
     namespace: pulumi.Input[str]
-    revision_tag: pulumi.Input[str]
-    """The mesh's tag, which injects the proxy's configuration."""
+    revision: pulumi.Input[str]
+    """The control plane that injects the proxy's configuration."""
 
     gateway: NlbGatewaySettings
     istio: IstioSettings
@@ -152,7 +152,7 @@ def _values(args: NlbGatewayArgs) -> dict[str, Any]:
     http, https = target_ports(gateway)
     values = gateway_values(
         args.gateway_name,
-        revision_tag=args.revision_tag,
+        revision=args.revision,
         proxy_config={**PROXY_CONFIG, **_topology(gateway)},
         service={
             "type": "LoadBalancer",

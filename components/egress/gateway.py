@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ import pulumi_kubernetes as kubernetes
 from components.egress.custom_resource import custom_resource
 from components.egress.network_policy import gateway_policy
 from components.mesh.charts import release
+from components.mesh.gateway_chart import pod_annotations
+from components.mesh.revisions import Revisions
 from settings.egress import EgressSettings
 from settings.mesh import IstioSettings
 
@@ -50,8 +51,8 @@ class EgressGatewayArgs:
 
     egress: EgressSettings
     istio: IstioSettings
-    revision_tag: pulumi.Input[str]
-    """The mesh's tag, which injects the proxy's configuration."""
+    revisions: Revisions
+    """The mesh that injects the proxy's configuration."""
 
     mesh_namespace: pulumi.Input[str]
     """Where istiod is."""
@@ -95,7 +96,7 @@ class EgressGateway(pulumi.ComponentResource):
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
                 name=args.egress.namespace,
                 labels={
-                    "istio.io/rev": args.revision_tag,
+                    "istio.io/rev": args.revisions.label(args.egress.namespace),
                     **{f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")},
                 },
             ),
@@ -197,8 +198,7 @@ def originate_subset() -> dict[str, Any]:
 def _values(args: EgressGatewayArgs) -> dict[str, Any]:
     egress = args.egress
     return {
-        "revision": args.revision_tag,
-        "podAnnotations": {"proxy.istio.io/config": json.dumps(PROXY_CONFIG)},
+        "podAnnotations": pod_annotations(args.revisions.serving(args.egress.namespace), PROXY_CONFIG),
         "service": {
             "type": "ClusterIP",
             "ports": [

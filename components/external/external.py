@@ -12,6 +12,7 @@ import pulumi_kubernetes as kubernetes
 from components.egress.custom_resource import custom_resource
 from components.external.istio import LISTENING, MODES, PROTOCOLS, host_entry, proxy_entry, sidecar
 from components.external.squid import PORT, Squid, SquidArgs
+from components.mesh.revisions import Revisions
 from settings.external import ExternalSettings, Step
 
 NETWORKING = "networking.istio.io/v1"
@@ -22,8 +23,8 @@ class ExternalArgs:
     """Arguments of External."""
 
     external: ExternalSettings
-    revision_tag: pulumi.Input[str]
-    """Value of istio.io/rev for the namespaces whose pods get sidecars."""
+    revisions: Revisions
+    """The mesh, for the namespaces whose pods get sidecars."""
 
     pod_cidr: pulumi.Input[str]
     service_cidr: pulumi.Input[str]
@@ -71,7 +72,7 @@ class External(pulumi.ComponentResource):
 
     def _namespace(self, step: Step, args: ExternalArgs) -> pulumi.Output[str]:
         labels: dict[str, pulumi.Input[str]] = (
-            {"istio.io/rev": args.revision_tag}
+            {"istio.io/rev": args.revisions.label(args.external.namespaces[step])}
             if step in MODES
             # A sidecar's init container needs more than this level allows.
             else {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}

@@ -8,6 +8,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.ingress.application import http_application
+from components.mesh.revisions import Revisions
 from settings.ingress import Coolstore as CoolstoreSettings
 
 
@@ -16,8 +17,8 @@ class CoolstoreArgs:
     """Arguments of Coolstore."""
 
     coolstore: CoolstoreSettings
-    revision_tag: pulumi.Input[str]
-    """Value of istio.io/rev for the namespace, so that its pods get sidecars."""
+    revisions: Revisions
+    """The mesh whose sidecars its pods get."""
 
 
 class Coolstore(pulumi.ComponentResource):
@@ -31,7 +32,7 @@ class Coolstore(pulumi.ComponentResource):
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
-                name=args.coolstore.namespace, labels={"istio.io/rev": args.revision_tag}
+                name=args.coolstore.namespace, labels={"istio.io/rev": args.revisions.label(args.coolstore.namespace)}
             ),
             opts=child,
         )

@@ -24,8 +24,8 @@ class IngressGatewayArgs:
     """Name of the Deployment, the Service and the Gateway; its pods are labelled `istio: <name>`."""
 
     namespace: pulumi.Input[str]
-    revision_tag: pulumi.Input[str]
-    """The mesh's tag, which injects the proxy's configuration."""
+    revision: pulumi.Input[str]
+    """The control plane that injects the proxy's configuration."""
 
     gateway: IngressGatewaySettings
     istio: IstioSettings
@@ -58,7 +58,7 @@ class IngressGateway(pulumi.ComponentResource):
             namespace=args.namespace,
             values=gateway_values(
                 args.gateway_name,
-                revision_tag=args.revision_tag,
+                revision=args.revision,
                 proxy_config=PROXY_CONFIG,
                 service=_service(args.gateway.service),
                 replicas=args.gateway.replicas,

@@ -11,6 +11,7 @@ from components.authority.private_ca import PrivateCa, PrivateCaArgs
 from components.ingress.coolstore import Coolstore, CoolstoreArgs
 from components.ingress.credential import Credential, CredentialArgs, server_credentials
 from components.ingress.gateway import IngressGateway, IngressGatewayArgs
+from components.mesh.revisions import Revisions
 from settings.ingress import IngressGateway as IngressGatewaySettings
 from settings.ingress import IngressSettings, NodePortService
 from settings.mesh import IstioSettings
@@ -22,8 +23,8 @@ class IngressArgs:
 
     ingress: IngressSettings
     istio: IstioSettings
-    revision_tag: pulumi.Input[str]
-    """Value of istio.io/rev for the namespaces: the mesh that the gateways belong to."""
+    revisions: Revisions
+    """The mesh that the gateways belong to."""
 
     protect: bool
     """Whether the certificate authorities are protected from deletion."""
@@ -46,14 +47,14 @@ class Ingress(pulumi.ComponentResource):
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
             metadata=kubernetes.meta.v1.ObjectMetaArgs(
-                name=ingress.namespace, labels={"istio.io/rev": args.revision_tag}
+                name=ingress.namespace, labels={"istio.io/rev": args.revisions.label(ingress.namespace)}
             ),
             opts=child,
         ).metadata.name
         if ingress.coolstore is not None:
             Coolstore(
                 f"{name}-coolstore",
-                CoolstoreArgs(coolstore=ingress.coolstore, revision_tag=args.revision_tag),
+                CoolstoreArgs(coolstore=ingress.coolstore, revisions=args.revisions),
                 opts=child,
             )
         authorities = {
@@ -89,7 +90,7 @@ class Ingress(pulumi.ComponentResource):
                 IngressGatewayArgs(
                     gateway_name=key,
                     namespace=namespace,
-                    revision_tag=args.revision_tag,
+                    revision=args.revisions.serving(ingress.namespace),
                     gateway=gateway,
                     istio=args.istio,
                     credentials=credentials,

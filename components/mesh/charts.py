@@ -22,8 +22,11 @@ def release(
     namespace: pulumi.Input[str],
     values: dict[str, Any],
     opts: pulumi.ResourceOptions,
+    ready: bool = True,
 ) -> Release:
     """A Helm release of one of Istio's charts (base, istiod, gateway), ready when its Deployments are.
+
+    Without `ready` nothing waits for them.
 
     `helm.v3.Release` and not `helm.v4.Chart`: Istio's charts need Helm's hooks, and istiod patches its own webhooks.
     """
@@ -40,6 +43,13 @@ def release(
         source = {"chart": str(Path(istio.charts).expanduser() / chart)}
     return Release(
         resource_name,
-        ReleaseArgs(**source, name=name, namespace=namespace, values=values, timeout=TIMEOUT_SECONDS),
+        ReleaseArgs(
+            **source,
+            name=name,
+            namespace=namespace,
+            values=values,
+            timeout=TIMEOUT_SECONDS,
+            skip_await=None if ready else True,
+        ),
         opts=opts,
     )

@@ -24,22 +24,32 @@ PROXY_CONFIG: Mapping[str, Any] = {
 def gateway_values(
     gateway_name: str,
     *,
-    revision_tag: pulumi.Input[str],
+    revision: pulumi.Input[str],
     proxy_config: Mapping[str, Any],
     service: Mapping[str, Any],
     replicas: Replicas,
     resources: Resources,
 ) -> dict[str, Any]:
-    """Values for a gateway whose pods are labelled `istio: <gateway_name>`; `service` is the chart's own section."""
+    """Values for a gateway whose pods are labelled `istio: <gateway_name>`; `service` is the chart's own section.
+
+    `revision` is the control plane that injects its namespace.
+    """
     return {
-        "revision": revision_tag,
-        "podAnnotations": {"proxy.istio.io/config": json.dumps(proxy_config)},
+        "podAnnotations": pod_annotations(revision, proxy_config),
         "labels": {"app": gateway_name, "istio": gateway_name},
         "service": service,
         "autoscaling": {"minReplicas": replicas.min, "maxReplicas": replicas.max},
         **({"podDisruptionBudget": {"minAvailable": 1}} if replicas.min > 1 else {}),
         "resources": {"requests": {"cpu": resources.cpu, "memory": resources.memory}},
     }
+
+
+def pod_annotations(revision: pulumi.Input[str], proxy_config: Mapping[str, Any]) -> dict[str, pulumi.Input[str]]:
+    """The proxy's own configuration, and what makes the pods anew when another control plane is to inject them.
+
+    The namespace's label alone says which one does; with the chart's `revision` the pods would say it once more.
+    """
+    return {"proxy.istio.io/config": json.dumps(proxy_config), "meshgate.dev/revision": revision}
 
 
 def service_port(name: str, port: int, target_port: int) -> dict[str, Any]:

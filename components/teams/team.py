@@ -13,6 +13,7 @@ import pulumi_kubernetes as kubernetes
 from components.egress.administrators import groups
 from components.egress.custom_resource import custom_resource
 from components.egress.network_policy import TEAM_LABEL
+from components.mesh.revisions import Revisions
 from components.teams import istio
 from components.teams.istio import Gateway
 from components.teams.network_policy import team_policy
@@ -37,7 +38,7 @@ class TeamArgs:
     dns_addresses: Sequence[str]
     gateway: pulumi.Input[Gateway]
     gateway_namespace: pulumi.Input[str]
-    revision_tag: pulumi.Input[str]
+    revisions: Revisions
 
 
 class Team(pulumi.ComponentResource):
@@ -71,7 +72,7 @@ class Team(pulumi.ComponentResource):
                 labels={
                     **args.labels,
                     TEAM_LABEL: rules.name,
-                    "istio.io/rev": args.revision_tag,
+                    "istio.io/rev": args.revisions.label(name),
                     **{f"pod-security.kubernetes.io/{mode}": level for mode, level in pod_security.items()},
                 },
             ),

@@ -66,6 +66,8 @@ UPSTREAM: Mapping[str, Any] = {
     "mesh_contract": 1,
     "mesh_namespace": "istio-control",
     "mesh_revision_tag": "canary",
+    "mesh_revision": "1-31-1",
+    "mesh_moved": {},
     "mesh_trust_domain": "cluster.local",
     "mesh_control_plane_cidrs": [],
     "egress_contract": 1,
