@@ -14,14 +14,13 @@ GLOBAL = Template("""\
 # the client's address is in this program's log alone, for nothing is sent before a connection (no PROXY header).
 
 global
-    log stdout format raw local0 info
     user haproxy
     group haproxy
     maxconn 20000
 
 defaults
     mode tcp
-    log global
+    log stdout format raw local0 info
     option tcplog
     balance leastconn
     # A node that does not answer is left for another one; nothing has been sent to it yet.
