@@ -46,11 +46,6 @@ class SelfSignedAuthority(CaLifetimes):
         """Never: it signs its chain itself."""
         return False
 
-    @property
-    def vault(self) -> None:
-        """It keeps nothing in Vault."""
-        return None
-
 
 Url = Annotated[
     str,
