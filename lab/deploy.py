@@ -1,4 +1,7 @@
-"""`python -m lab deploy STACK`: `pulumi up` that also goes on after one that was killed.
+"""`python -m lab deploy STACK`: `pulumi up` that also goes on after one that was killed, and has the mesh CA signed.
+
+When the mesh CA waits for its signed chain, the HSM signs it (lab/authority.py), and a second `pulumi up` makes what
+needs it.
 
 A killed Pulumi leaves its lock, and the operations that it had begun. Of Helm's releases among them Pulumi does not
 know whether they are there, and Helm refuses to install over one that is.
@@ -14,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lab import authority
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
@@ -30,7 +34,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(instance: Instance, given: argparse.Namespace) -> int:
     """`python -m lab deploy`: pulumi's exit code."""
     recover(instance, given.stack)
-    return runner.pulumi(instance, given.stack, UP)
+    code = runner.pulumi(instance, given.stack, UP)
+    if code == 0 and authority.sign(instance, given.stack):
+        code = runner.pulumi(instance, given.stack, UP)
+    return code
 
 
 def recover(instance: Instance, stack: str) -> None:

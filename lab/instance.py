@@ -59,6 +59,11 @@ class Instance:
         return self.directory / "internet" / "clients" / "egress-gateway-key.pem"
 
     @property
+    def vault_ca(self) -> Path:
+        """The certificate of the CA that signed Vault's."""
+        return self.directory / "vault" / "pki" / "ca.pem"
+
+    @property
     def cgroup(self) -> str:
         """The instance's cgroup, relative to the root of each hierarchy."""
         return f"meshgate/{self.name}"

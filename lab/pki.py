@@ -125,6 +125,20 @@ def internet_client_authority(instance: Instance) -> Authority:
     return authority
 
 
+def vault_authority(instance: Instance) -> Authority:
+    """The authority of Vault's own certificate."""
+    authority = Authority(instance.vault_ca.parent, "Lab Vault CA")
+    authority.create()
+    return authority
+
+
+def hsm_authority(directory: Path) -> Authority:
+    """The authority of an HSM and its clients, which speak mutual TLS."""
+    authority = Authority(directory, "Lab HSM CA")
+    authority.create()
+    return authority
+
+
 def signing_key(path: Path) -> Path:
     """An RSA key for ServiceAccount tokens."""
     return path if path.exists() else write(path, _pem(rsa.generate_private_key(65537, 2048)))

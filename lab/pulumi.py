@@ -23,7 +23,7 @@ from typing import Any, TextIO
 import yaml
 
 import tools
-from lab import files, pki
+from lab import chains, files, hsm, pki, vault
 from lab.errors import LabError
 from lab.instance import Instance, base_directory
 from lab.machine import enter
@@ -40,7 +40,7 @@ STAND_IN_CHARTS = CHECKOUT / "lab" / "charts"
 PASSED_ON = ("HOME", "USER", "LOGNAME", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ", "TMPDIR", "CI", "XDG_CACHE_HOME")
 PASSED_ON_PREFIXES = ("LC_", "MESHGATE_")
 
-STAND_INS = ("pulumi-resource-aws", "pulumi-resource-gcp", "pulumi-resource-tls")
+STAND_INS = ("pulumi-resource-aws", "pulumi-resource-gcp", "pulumi-resource-tls", "pulumi-resource-vault")
 CREDENTIALS = ("aws", "gke-gcloud-auth-plugin")
 """What kubeconfigs of simulated clusters run for credentials."""
 
@@ -82,6 +82,8 @@ def environment(instance: Instance) -> dict[str, str]:
         "KUBECACHEDIR": str(home / "kube" / "cache"),
         "MESHGATE_LAB": instance.name,
         "MESHGATE_LAB_DIR": str(base_directory()),
+        **vault.environment(instance),
+        **hsm.environment(instance),
     }
 
 
@@ -104,11 +106,12 @@ def configuration(
 ) -> dict[str, Any]:
     """A stack's configuration on this lab.
 
-    `config_file` is Pulumi.<stack>.yaml of the checkout unless told otherwise; lab/overlay.yaml and then `changes` are
-    laid over it.
+    `config_file` is Pulumi.<stack>.yaml of the checkout unless told otherwise; lab/overlay.yaml, then `changes` and the
+    mesh CA's signed chains (lab/chains.py) are laid over it.
     """
     source = config_file or CHECKOUT / f"Pulumi.{stack}.yaml"
-    return overlaid(_config(_load(source), source), [*overlay(instance), *changes])
+    config = overlaid(_config(_load(source), source), [*overlay(instance), *changes])
+    return chains.laid(instance, stack, config, state_file(instance, stack))
 
 
 def project(instance: Instance) -> Path:
@@ -130,6 +133,13 @@ def overlay(instance: Instance) -> list[dict[str, Any]]:
         "internet_ca": str(instance.internet_ca),
         "internet_client_certificate": str(instance.internet_client_certificate),
         "internet_client_key": str(instance.internet_client_key),
+        "vault": vault.ADDRESS,
+        "vault_ca": str(instance.vault_ca),
+        "vault_audit_log": str(vault.audit_log(instance)),
+        "vault_other_mount": vault.OTHER_CLUSTER,
+        "hsm_module": str(hsm.module()),
+        "hsm_token": hsm.LABEL,
+        "hsm_pin": str(hsm.pin(instance)),
         **{name.replace("-", "_"): str(instance.netns(name)) for name in CLIENTS},
     }
     filled: list[dict[str, Any]] = _filled(yaml.safe_load(OVERLAY.read_text()), values)
@@ -139,7 +149,8 @@ def overlay(instance: Instance) -> list[dict[str, Any]]:
 def overlaid(config: Mapping[str, Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A stack's configuration with those parts laid over it, in turn, whose `when` it meets.
 
-    `when` maps layers, or settings of layers (`teams.credentials.internet`), to the kind that they must be of.
+    `when` maps layers, or settings of layers (`teams.credentials.internet`), to the kind that they must be of, and a
+    setting that is no mapping (`authority.vault.mount`) to what it must be.
     """
     result = dict(config)
     for part in parts:
@@ -155,7 +166,7 @@ def _holds(config: Mapping[str, Any], path: str, kind: str) -> bool:
         section = section.get(key, {}) if isinstance(section, Mapping) else {}
     # A layer that names no kind is of its default one, which is what anybody here asks for.
     default = "" if keys else kind
-    given = section.get("kind", default) if isinstance(section, Mapping) else default
+    given = section.get("kind", default) if isinstance(section, Mapping) else section
     return layer in config.get("meshgate:layers", []) and given == kind
 
 

@@ -39,9 +39,16 @@ OVERLAY_KEYS = {
     "meshgate:teams.credentials.internet-client.ca",
     "meshgate:teams.credentials.internet-client.certificate",
     "meshgate:teams.credentials.internet-client.key",
+    "meshgate:authority.vault.address",
+    "meshgate:authority.vault.ca",
     "meshgate:verify.clients",
     "meshgate:verify.trust",
     "meshgate:verify.firewallCounters",
+    "meshgate:verify.hsm.module",
+    "meshgate:verify.hsm.tokenLabel",
+    "meshgate:verify.hsm.pinFile",
+    "meshgate:verify.vault.auditLog",
+    "meshgate:verify.vault.otherMount",
 }
 
 
