@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextvars
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -171,10 +172,9 @@ class _Mocks(pulumi.runtime.Mocks):
         if kind == "PrivateKey":
             outputs["privateKeyPem"] = f"<key {args.name}>"
         elif kind == "CertRequest":
-            outputs["certRequestPem"] = (
-                # The program compares the mesh CA's requests with their chains.
-                mesh_ca.request(args.name) if "-authority-" in args.name else f"<request {args.name}>"
-            )
+            # Those that an administrator signs are real: the program compares them with their chains.
+            inside = args.name.endswith("-intermediate-request")
+            outputs["certRequestPem"] = f"<request {args.name}>" if inside else mesh_ca.request(args.name)
         elif kind in ("SelfSignedCert", "LocallySignedCert"):
             outputs["certPem"] = f"<certificate {args.name}>"
         elif kind == "Release":
@@ -191,6 +191,9 @@ class _Mocks(pulumi.runtime.Mocks):
             outputs["spec"] = {"clusterIP": "10.2.0.99", **args.inputs["spec"]}
         elif kind == "Job":
             outputs["status"] = {"succeeded": 1}
+        elif args.inputs.get("type") == "kubernetes.io/service-account-token" and not pulumi.runtime.is_dry_run():
+            filled_in = {"token": f"<token {args.name}>", "ca.crt": "<CA of the cluster>"}
+            outputs["data"] = {key: base64.b64encode(value.encode()).decode() for key, value in filled_in.items()}
         elif kind == "Account":
             outputs["email"] = f"{args.inputs['accountId']}@{args.inputs['project']}.iam.gserviceaccount.com"
             outputs["name"] = f"projects/{args.inputs['project']}/serviceAccounts/{outputs['email']}"
@@ -289,11 +292,12 @@ def run(
     references: Mapping[str, Mapping[str, Any]] | None = None,
     secret_outputs: Collection[str] = (),
     balancer: Mapping[str, str] | None = None,
+    preview: bool = False,
 ) -> Program:
     """Run the program with this configuration.
 
     `references` are other stacks' outputs by stack name, `secret_outputs` those among them that are secret; `balancer`
-    is where the load balancer puts every Service.
+    is where the load balancer puts every Service. In a preview what the cluster fills in is not there yet.
 
     `pulumi.runtime.test` awaits every registration and the returned Output, so what a test then looks at is complete,
     and an exception within an apply is raised here.
@@ -303,7 +307,9 @@ def run(
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def build() -> pulumi.Output[Any]:
-        pulumi.runtime.set_mocks(mocks, project="meshgate", stack=stack, monitor=_Monitor(mocks, program))
+        pulumi.runtime.set_mocks(
+            mocks, project="meshgate", stack=stack, preview=preview, monitor=_Monitor(mocks, program)
+        )
         stacks.build(load(config))
         root = pulumi.runtime.get_root_resource()
         assert isinstance(root, Stack)

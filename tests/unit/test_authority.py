@@ -120,8 +120,10 @@ def test_contract() -> None:
     program = authority(authority={"kind": "self-signed", "namespace": "istio-control"})
     assert program.one("prod-authority-namespace").inputs["metadata"] == {"name": "istio-control"}
     assert program.outputs == {
-        "authority_contract": 1,
+        "authority_contract": 2,
         "authority_namespace": "istio-control",
         "authority_root_certificate": "<certificate prod-authority-ca-root>",
+        "authority_status": "signed",
+        "authority_generations": {},
     }
     assert program.secret_outputs == set()
