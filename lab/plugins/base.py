@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import re
+import secrets
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
@@ -265,6 +267,33 @@ def checked(request: CheckRequest, problems: Iterable[Problem], secret: Collecti
         CheckFailure("" if re.split(r"[.\[]", path)[0] in hidden else path, f"{path} {reason}")
         for path, reason in problems
     ]
+
+
+def named(request: CheckRequest, known: Collection[str], names: Iterable[str]) -> dict[str, PropertyValue]:
+    """The inputs that are given; those of `names` that are not, and are among the `known` ones, get a name made up from
+    the resource's, and keep it."""
+    given = {name: value for name, value in request.new_inputs.items() if value.value is not None}
+    for name in names:
+        if name in known and name not in given:
+            old = request.old_inputs.get(name)
+            given[name] = old or wire(f"{request.name}-{_hex(request.random_seed)}")
+    return given
+
+
+def _hex(seed: bytes) -> str:
+    return (hashlib.sha256(seed).hexdigest() if seed else secrets.token_hex(4))[:7]
+
+
+def wired(known: Mapping[str, PropertyValue], values: Mapping[str, Plain]) -> dict[str, PropertyValue]:
+    """Plain values for the wire; a value that is as it was known stays secret as it was."""
+    before = plain_map(known)
+    return {
+        name: known[name]
+        if name in before and before[name] == value
+        else wire(value, secret=name in known and known[name].contains_secret())
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 class StandIn(Plugin):

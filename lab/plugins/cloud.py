@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from typing import Any, cast, get_args, get_origin
 
 from pulumi import _types as pulumi_types
-from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.provider import (
     CheckRequest,
     CheckResponse,
@@ -49,9 +48,11 @@ from lab.plugins.base import (
     change,
     checked,
     contains_unknown,
+    named,
     plain_map,
     token,
     wire,
+    wired,
 )
 from lab.plugins.store import Record, Store, World
 
@@ -189,11 +190,7 @@ class Cloud(Plugin):
 
     async def check(self, request: CheckRequest) -> CheckResponse:
         type_ = token(request.type)
-        given = {name: value for name, value in request.new_inputs.items() if value.value is not None}
-        for name in self.autonamed:
-            if name in self._known(type_) and name not in given and name not in sdk.required(type_):
-                old = request.old_inputs.get(name)
-                given[name] = old or wire(f"{request.name}-{_hex(request.random_seed)}")
+        given = named(request, self._known(type_).keys() - sdk.required(type_), self.autonamed)
         inputs = plain_map(given)
         return CheckResponse(inputs=given, failures=checked(request, self._problems(type_, inputs)))
 
@@ -221,7 +218,7 @@ class Cloud(Plugin):
         self.guard()
         type_, inputs = token(request.type), plain_map(request.properties)
         if request.preview:
-            return CreateResponse(properties=self._wired(request.properties, self._outputs(type_, inputs, None)))
+            return CreateResponse(properties=wired(request.properties, self._outputs(type_, inputs, None)))
         with self._store().open() as world:
             resource_id = self._id(type_, inputs)
             record = Record(type_, resource_id, inputs, self._outputs(type_, inputs, resource_id))
@@ -235,7 +232,7 @@ class Cloud(Plugin):
             self.kind(type_).rule(world, record, "create")
             record.finished = failure is None
             world.records[record.key] = record
-        properties = self._wired(request.properties, record.outputs)
+        properties = wired(request.properties, record.outputs)
         if failure == "lost":
             raise self._error("lost", record)
         if failure:
@@ -249,7 +246,7 @@ class Cloud(Plugin):
         if request.preview:
             for path in self.kind(type_).renewed:
                 outputs[path] = UNKNOWN
-            return UpdateResponse(properties=self._wired(request.news, outputs))
+            return UpdateResponse(properties=wired(request.news, outputs))
         record = Record(type_, request.resource_id, inputs, outputs)
         with self._store().open() as world:
             failure = world.ordered("update", type_, request.name)
@@ -261,7 +258,7 @@ class Cloud(Plugin):
             self.kind(type_).rule(world, record, "update")
             record.finished = failure is None
             world.records[record.key] = record
-        properties = self._wired(request.news, record.outputs)
+        properties = wired(request.news, record.outputs)
         if failure:
             raise Unfinished(str(self._error("timeout", record)), record.id, properties)
         return UpdateResponse(properties=properties)
@@ -277,8 +274,8 @@ class Cloud(Plugin):
         known = plain_map(request.inputs)
         # An import knows no inputs yet; a refresh looks at those that the program gave.
         names = known.keys() if known else record.inputs.keys()
-        inputs = self._wired(request.inputs, {name: record.inputs.get(name) for name in names})
-        return ReadResponse(record.id, properties=self._wired(request.properties, record.outputs), inputs=inputs)
+        inputs = wired(request.inputs, {name: record.inputs.get(name) for name in names})
+        return ReadResponse(record.id, properties=wired(request.properties, record.outputs), inputs=inputs)
 
     async def delete(self, request: DeleteRequest) -> None:
         self.guard()
@@ -498,17 +495,6 @@ class Cloud(Plugin):
 
         return object_(sdk.outputs(type_), sdk.always(cls), inputs, old or {}, "")
 
-    def _wired(self, known: Mapping[str, PropertyValue], values: Mapping[str, Plain]) -> dict[str, PropertyValue]:
-        """Plain values for the wire; a value that is as it was given stays secret as it was."""
-        before = plain_map(known)
-        return {
-            name: known[name]
-            if name in before and before[name] == value
-            else wire(value, secret=name in known and known[name].contains_secret())
-            for name, value in values.items()
-            if value is not None
-        }
-
 
 class _Blank(dict[str, Any]):
     """Values of which a text may name some that are not there."""
@@ -570,10 +556,6 @@ def _covered(path: str, patterns: tuple[str, ...]) -> bool:
 
 def _mapping(value: Plain) -> Properties:
     return value if isinstance(value, dict) else {}
-
-
-def _hex(seed: bytes) -> str:
-    return (hashlib.sha256(seed).hexdigest() if seed else secrets.token_hex(4))[:7]
 
 
 def digits(text: str, length: int = 19) -> str:

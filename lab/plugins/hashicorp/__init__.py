@@ -1,0 +1,1 @@
+"""Vault's resource types for the stand-in plugin (vault.py), by what they belong to."""
