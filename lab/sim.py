@@ -22,7 +22,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from lab import cluster
+from lab import authority, cluster, vault
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
@@ -34,6 +34,8 @@ UP = ("up", "--yes", "--skip-preview")
 STEPS = {
     "preview": ("preview",),
     "up": UP,
+    # A mesh CA in an HSM has made its requests now, and waits for them to be signed.
+    "signed": UP,
     "up again": (*UP, "--expect-no-changes"),
     "update": UP,
     "refresh": ("refresh", "--yes", "--skip-preview"),
@@ -95,12 +97,15 @@ def simulate(instance: Instance, stack: str, config_file: Path | None = None) ->
             if name == "update":
                 raise LabError(f"{CHANGES} changes nothing of {stack}: give one of its layers something to update")
             continue
+        if name == "signed" and not authority.sign(instance, stack, config_file, changes):
+            continue
         _say(f"--- {stack}: {name}")
         steps.append(_timed(name, partial(_pulumi, instance, stack, command, config_file, changes)))
         if not steps[-1].ok:
             return steps
     steps.append(_timed("state is empty", partial(_left_over, instance, stack)))
     steps.append(_timed("clouds are empty", partial(_left_in_clouds, instance)))
+    steps.append(_timed("Vault is empty", partial(_left_in_vault, instance)))
     return steps
 
 
@@ -146,6 +151,11 @@ def _left_in_clouds(instance: Instance) -> tuple[bool, dict[str, int]]:
         with Store(instance, file.stem).open() as world:
             left.update(record.type for record in world.records.values())
     return not left, dict(left)
+
+
+def _left_in_vault(instance: Instance) -> tuple[bool, dict[str, int]]:
+    left = vault.as_root(instance, vault.of(instance), vault.left)
+    return not left, dict(Counter(left))
 
 
 def _print_table(stack: str, steps: Sequence[Step]) -> None:

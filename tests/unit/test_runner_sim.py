@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab import cluster, sim
+from lab import authority, cluster, sim, vault
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
@@ -26,6 +26,9 @@ class Engine:
         self.config = CONFIG
         self.failing = ""
         self.left: list[dict[str, Any]] = []
+        self.left_in_vault: list[str] = []
+        self.waits = False
+        """Whether the mesh CA's request waits for being signed."""
         self.changes: list[Sequence[Mapping[str, Any]]] = []
 
     def pulumi(
@@ -43,6 +46,10 @@ class Engine:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text('{"preludeEvent": {}}\n{"summaryEvent": {"resourceChanges": {"create": 3}}}\n')
         return 255 if command[0] == self.failing else 0
+
+    def sign(self, *_: object) -> bool:
+        waited, self.waits = self.waits, False
+        return waited
 
     def export(self, *_: object, **__: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess([], 0, json.dumps({"deployment": {"resources": self.left}}), "")
@@ -70,6 +77,9 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(runner, "project", lambda instance: tmp_path)
     monkeypatch.setattr(runner, "environment", lambda instance: {})
     monkeypatch.setattr(subprocess, "run", made.export)
+    monkeypatch.setattr(authority, "sign", made.sign)
+    monkeypatch.setattr(vault, "of", lambda instance: None)
+    monkeypatch.setattr(vault, "as_root", lambda *_: made.left_in_vault)
     return made
 
 
@@ -96,7 +106,7 @@ def test_all_steps(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome["stack"] == "gke"
     assert [step["name"] for step in outcome["steps"]] == [
         *("control plane", "preview", "up", "up again", "update", "refresh", "destroy"),
-        *("state is empty", "clouds are empty"),
+        *("state is empty", "clouds are empty", "Vault is empty"),
     ]
     assert all(step["ok"] for step in outcome["steps"])
     assert outcome["steps"][1]["resources"] == {"create": 3}
@@ -139,7 +149,7 @@ def test_a_failure_ends_it_and_the_control_plane_goes(engine: Engine, capsys: py
 def test_what_destroy_leaves_is_a_failure(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     engine.left = [{"type": "pulumi:pulumi:Stack"}, {"type": "tls:index/privateKey:PrivateKey"}]
     assert simulated("--json") == 1
-    state, clouds = json.loads(capsys.readouterr().out)["steps"][-2:]
+    state, clouds, _ = json.loads(capsys.readouterr().out)["steps"][-3:]
     assert (state["name"], state["ok"]) == ("state is empty", False)
     assert state["resources"] == {"pulumi:pulumi:Stack": 1, "tls:index/privateKey:PrivateKey": 1}
     assert clouds["ok"]
@@ -151,10 +161,33 @@ def test_what_stays_in_a_cloud_is_a_failure(capsys: pytest.CaptureFixture[str]) 
         balancer = Record("aws:lb/loadBalancer:LoadBalancer", "arn:aws:elasticloadbalancing:1", {}, {})
         world.records[balancer.key] = balancer
     assert simulated("--json") == 1
-    state, clouds = json.loads(capsys.readouterr().out)["steps"][-2:]
+    state, clouds, _ = json.loads(capsys.readouterr().out)["steps"][-3:]
     assert state["ok"]
     assert (clouds["name"], clouds["ok"]) == ("clouds are empty", False)
     assert clouds["resources"] == {"aws:lb/loadBalancer:LoadBalancer": 1}
+
+
+def test_what_stays_in_vault_is_a_failure(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    engine.left_in_vault = ["mount asm-c1/"]
+    assert simulated("--json") == 1
+    last = json.loads(capsys.readouterr().out)["steps"][-1]
+    assert (last["name"], last["ok"], last["resources"]) == ("Vault is empty", False, {"mount asm-c1/": 1})
+
+
+def test_a_mesh_ca_that_waits_is_signed_before_the_second_up(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.waits = True
+    assert simulated("--json") == 0
+    assert engine.calls[1:5] == [
+        "preview",
+        "up --yes --skip-preview",
+        "up --yes --skip-preview",
+        "up --yes --skip-preview --expect-no-changes",
+    ]
+    assert [step["name"] for step in json.loads(capsys.readouterr().out)["steps"]][1:5] == [
+        *("preview", "up", "signed", "up again")
+    ]
 
 
 def test_keep_and_name(engine: Engine) -> None:
