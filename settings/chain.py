@@ -125,12 +125,12 @@ def _link(certificate: x509.Certificate, signer: x509.Certificate) -> Iterator[s
     both = f"{_name(certificate)} is not signed by the next, {_name(signer)}"
     if certificate.issuer != signer.subject:
         yield f"{both}, but by {_issuer(certificate)}"
+    elif isinstance(certificate.signature_hash_algorithm, MD5 | SHA1):
+        yield f"{_name(certificate)} is signed with {certificate.signature_hash_algorithm.name}, which istiod refuses"
     elif not _signs(signer, certificate):
         yield f"{both}: the signature is another key's"
     elif _names_another(certificate, signer):
         yield f"{both}: it names another key as its signer's (authority key identifier)"
-    elif isinstance(certificate.signature_hash_algorithm, MD5 | SHA1):
-        yield f"{_name(certificate)} is signed with {certificate.signature_hash_algorithm.name}, which istiod refuses"
     if certificate.not_valid_after_utc > signer.not_valid_after_utc:
         yield (
             f"{_name(certificate)} lives until {_time(certificate.not_valid_after_utc)}, longer than its signer "
