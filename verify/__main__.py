@@ -8,13 +8,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from settings import Settings, SettingsError
+from settings import Layer, Settings, SettingsError
 from stacks.contracts import ContractError
 from verify import curl, firewall, report
 from verify.context import Context
@@ -137,7 +138,7 @@ def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Pr
     try:
         with (
             tempfile.TemporaryDirectory(prefix="meshgate-verify-") as directory,
-            Pods(kube, contracts["mesh"]["revision_tag"], images, stop, progress.tell, trust) as pods,
+            Pods(kube, _revision_tag(contracts), images, stop, progress.tell, trust) as pods,
         ):
             context = Context(
                 settings=settings,
@@ -153,6 +154,11 @@ def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Pr
             return run(chosen, context, report=finished)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _revision_tag(contracts: Mapping[Layer, dict[str, Any]]) -> str | None:
+    """What probe pods' namespaces follow; None where the stack is below the mesh."""
+    return contracts["mesh"]["revision_tag"] if "mesh" in contracts else None
 
 
 def _trust(path: str | None) -> str | None:

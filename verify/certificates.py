@@ -96,7 +96,7 @@ def chain_faults(presented: Sequence[x509.Certificate], root: x509.Certificate |
         if issuers[-1] != root:
             chain.append(root)
     return [
-        f"{_who(one)} is not issued by {_who(issuer)}" for one, issuer in pairwise(chain) if not _issued_by(one, issuer)
+        f"{_who(one)} is not issued by {_who(issuer)}" for one, issuer in pairwise(chain) if not issued_by(one, issuer)
     ]
 
 
@@ -107,7 +107,8 @@ def described(presented: Sequence[x509.Certificate]) -> str:
     return f"leaf {_who(presented[0])} issued by {_cn(presented[0].issuer)}"
 
 
-def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether one signed the other, by name and by key."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
@@ -122,3 +123,8 @@ def _who(certificate: x509.Certificate) -> str:
 def _cn(name: x509.Name) -> str:
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(found[0].value) if found else name.rfc4514_string()
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """A certificate by its name and SHA-256, as people compare it."""
+    return f"{_cn(certificate.subject)} (SHA-256 {certificate.fingerprint(SHA256()).hex(':').upper()})"

@@ -128,6 +128,16 @@ class Proxies:
         """What the proxies say of the certificates that they hold: JSON."""
         return "".join(self._administration("certs"))
 
+    def secrets(self) -> list[dict[str, Any]]:
+        """By what each of the proxies proves itself and what it trusts, as `istioctl proxy-config secret` shows it; no
+        keys are in it."""
+        return [json.loads(said) for said in self._administration("config_dump?resource=dynamic_active_secrets")]
+
+    def control_planes(self) -> list[str]:
+        """Name of the istiod's pod that each of the proxies is connected to."""
+        said = self._administration("stats?type=TextReadouts&filter=" + quote(r"^control_plane\.identifier$"))
+        return ["".join(re.findall(r'"ID":\s*"([^"]*)"', text.replace('\\"', '"'))) for text in said]
+
     def _sum(self, scope: str, counter: str) -> int:
         pattern = rf"^{scope}\.{re.escape(counter)}$"
         values = [

@@ -21,8 +21,9 @@ from lightkube.core.resource import GlobalResource, NamespacedResource
 from lightkube.models.authorization_v1 import ResourceAttributes, SubjectAccessReviewSpec
 from lightkube.models.core_v1 import ServiceSpec
 from lightkube.models.meta_v1 import Status
+from lightkube.resources.admissionregistration_v1 import MutatingWebhookConfiguration
 from lightkube.resources.authorization_v1 import SubjectAccessReview
-from lightkube.resources.core_v1 import Namespace, Node, Pod, Secret, Service
+from lightkube.resources.core_v1 import ConfigMap, Namespace, Node, Pod, Secret, Service
 from lightkube.types import CascadeType
 
 from verify.errors import VerifyError
@@ -82,7 +83,8 @@ class Kube:
     def may(self, subject: Subject, verb: str, resource: str, namespace: str) -> bool:
         """Whether RBAC lets somebody do something.
 
-        `resource` is a plural[/subresource], with `.<API group>` but for the core's.
+        `resource` is a plural[/subresource], with `.<API group>` but for the core's; `namespace` is empty for what is
+        not in a namespace, or for all of them.
         """
         plural, _, group = resource.partition(".")
         plural, _, part = plural.partition("/")
@@ -95,7 +97,7 @@ class Kube:
                 ),
             )
         )
-        what = f"ask whether {subject.user} may {verb} {resource} in {namespace}"
+        what = f"ask whether {subject.user} may {verb} {resource} in {namespace or 'the cluster'}"
         answer = self._ask(what, lambda: self._client.create(review))
         return answer.status is not None and answer.status.allowed
 
@@ -149,6 +151,18 @@ class Kube:
         """What a Service is to be."""
         what = f"get Service {namespace}/{name}"
         return self._ask(what, lambda: self._client.get(Service, name, namespace=namespace).spec) or ServiceSpec()
+
+    def config_map(self, namespace: str, name: str) -> dict[str, str]:
+        """A ConfigMap's data."""
+        what = f"read ConfigMap {namespace}/{name}"
+        return self._ask(what, lambda: self._client.get(ConfigMap, name, namespace=namespace).data) or {}
+
+    def webhooks(self, labels: Mapping[str, str]) -> list[MutatingWebhookConfiguration]:
+        """The configurations of mutating webhooks with these labels."""
+        return self._ask(
+            "list MutatingWebhookConfigurations",
+            lambda: list(self._client.list(MutatingWebhookConfiguration, labels=dict(labels))),
+        )
 
     def secret(self, namespace: str, name: str) -> dict[str, bytes]:
         """A Secret's data, decoded."""

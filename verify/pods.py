@@ -64,15 +64,15 @@ class ProbePod:
 
 
 class Pods:
-    """The probe pods of one run, in a namespace of its own and in those where tenants' pods are.
+    """The probe pods of one run, in namespaces of its own, one for each revision, and in those where others' pods are.
 
-    On leaving the `with` block the namespace is deleted, with everything in it, and each object elsewhere.
+    On leaving the `with` block its namespaces are deleted, with everything in them, and each object elsewhere.
     """
 
     def __init__(
         self,
         kube: Kube,
-        revision_tag: str,
+        revision_tag: str | None,
         images: Images,
         stop: threading.Event,
         tell: Callable[[str], None],
@@ -87,7 +87,7 @@ class Pods:
         self._tell = tell
         self._trust = trust
         self._starting = threading.Lock()
-        self._has_namespace = False
+        self._namespaces: list[str] = []
         self._elsewhere: list[NamespacedResource] = []
         self._started: dict[Workload, float | VerifyError] = {}
         """When its pod was created, or why it could not be."""
@@ -113,9 +113,9 @@ class Pods:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._has_namespace:
-            self._tell(f"deleting namespace {self.namespace}")
-            self._without_fail(partial(self._kube.delete_namespace, self.namespace))
+        for namespace in self._namespaces:
+            self._tell(f"deleting namespace {namespace}")
+            self._without_fail(partial(self._kube.delete_namespace, namespace))
         if self._elsewhere:
             self._tell("deleting probe pods in other namespaces")
         for item in reversed(self._elsewhere):
@@ -172,20 +172,29 @@ class Pods:
     def _place(self, workload: Workload) -> tuple[str, str]:
         """Its objects' name and namespace."""
         if workload.namespace is None:
-            return workload.name, self.namespace
+            return workload.name, self._own_namespace(workload.revision)
         return f"{NAME}-{self._suffix}-{workload.name}", workload.namespace
 
+    def _own_namespace(self, revision: str | None) -> str:
+        return self.namespace if revision is None else f"{self.namespace}-{revision or 'unlabelled'}"
+
     def _create(self, workload: Workload) -> None:
-        if workload.namespace is None and not self._has_namespace:
-            self._tell(f"creating namespace {self.namespace} for probe pods")
-            labels = {**LABELS, "istio.io/rev": self._revision_tag}
-            self._kube.create(Namespace(metadata=ObjectMeta(name=self.namespace, labels=labels)))
-            self._has_namespace = True
+        namespace = self._own_namespace(workload.revision)
+        if workload.namespace is None and namespace not in self._namespaces:
+            self._tell(f"creating namespace {namespace} for probe pods")
+            revision = self._revision(workload)
+            labels = {**LABELS, "istio.io/rev": revision} if revision else LABELS
+            self._kube.create(Namespace(metadata=ObjectMeta(name=namespace, labels=labels)))
+            self._namespaces.append(namespace)
         for item in manifests.manifests(workload, *self._place(workload), self._images, self._trust):
             if workload.namespace is not None:
                 # Noted first: a kill may come between.
                 self._elsewhere.append(item)
             self._kube.create(item)
+
+    def _revision(self, workload: Workload) -> str | None:
+        """What its namespace follows."""
+        return self._revision_tag if workload.revision is None else workload.revision
 
     def _delete(self, item: NamespacedResource) -> None:
         metadata = _metadata(item)
@@ -202,10 +211,10 @@ class Pods:
         name, namespace = self._place(workload)
         while True:
             pod = self._kube.pod(namespace, name)
-            if workload.in_mesh and PROXY not in _containers(pod):
+            if workload.in_mesh and PROXY not in containers(pod):
                 raise VerifyError(
                     f"pod {workload.name} got no sidecar although its namespace has the label "
-                    f"istio.io/rev={self._revision_tag}: does the mesh still have that revision tag?"
+                    f"istio.io/rev={self._revision(workload)}: does the mesh still have that revision tag?"
                 )
             if any(condition.type == "Ready" and condition.status == "True" for condition in _conditions(pod)):
                 return
@@ -226,7 +235,8 @@ def _conditions(pod: Pod) -> list[PodCondition]:
     return (pod.status and pod.status.conditions) or []
 
 
-def _containers(pod: Pod) -> set[str]:
+def containers(pod: Pod) -> set[str]:
+    """Names of a pod's containers, those for its start included."""
     assert pod.spec is not None
     return {container.name for container in [*pod.spec.containers, *(pod.spec.initContainers or [])]}
 

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 
 from settings import Layer, Settings
-from verify import edge, egress, external, gateway_pool, ingress, mesh, workload_identity
+from verify import (
+    authority,
+    authority_workloads,
+    edge,
+    egress,
+    external,
+    external_address,
+    gateway_pool,
+    ingress,
+    mesh,
+    revisions,
+    workload_identity,
+)
 from verify.probe import Probe, numbered
 
-SCENARIOS: Mapping[Layer, Callable[[Settings], list[Probe]]] = {
-    "mesh": mesh.probes,
+SCENARIOS: Mapping[Layer, Callable[[Settings], Iterable[Probe]]] = {
+    "authority": authority.probes,
+    "mesh": lambda settings: chain(
+        mesh.probes(settings), revisions.probes(settings), authority_workloads.probes(settings)
+    ),
     "egress": gateway_pool.probes,
     "teams": egress.probes,
     "workload_identity": workload_identity.probes,
-    "ingress": ingress.probes,
+    "ingress": lambda settings: chain(ingress.probes(settings), external_address.probes(settings)),
     "edge": edge.probes,
     "external": external.probes,
 }

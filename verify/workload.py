@@ -61,6 +61,9 @@ class Workload:
     service_account: str | None = None
     """One that exists in that namespace."""
 
+    revision: str | None = None
+    """Without a namespace: what the label istio.io/rev of its own is, empty for none; the mesh's tag when None."""
+
     change: Callable[[Pod], None] | None = None
     """Makes of an ordinary pod the one that the probe needs."""
 
