@@ -6,17 +6,21 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
+
+from cryptography import x509
 
 from authority import certificates, credential, pin, vault
 from authority.errors import AuthorityError
 from authority.token import DEFAULT_KEY_TYPE, KEY_TYPES, Token, opened
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+Parsed = TypeVar("Parsed")
 
 FAILED = 1
 INTERRUPTED = 130
@@ -66,11 +70,11 @@ def root(options: argparse.Namespace) -> None:
             certificates.check_root(certificate)
             key.store(certificate)
     tell(f"root {certificates.describe(certificate)}")
-    print(certificates.pem(certificate), end="")
+    _print(certificate)
 
 
 def _import(options: argparse.Namespace) -> None:
-    certificate = certificates.read_certificate(_read(options.import_))
+    certificate = _parsed(options.import_, certificates.read_certificate)
     certificates.check_root(certificate)
     with _token(options, write=True) as token:
         key = token.key(options.key_label)
@@ -79,15 +83,12 @@ def _import(options: argparse.Namespace) -> None:
         certificates.verify_key(key.signer(certificate.public_key()), certificate)
         key.store(certificate)
     tell(f"imported {certificates.describe(certificate)}")
-    print(certificates.pem(certificate), end="")
+    _print(certificate)
 
 
 def sign(options: argparse.Namespace) -> None:
     """Sign a request, and print the chain."""
-    try:
-        request = certificates.read_request(_read(options.request))
-    except AuthorityError as error:
-        raise AuthorityError(f"the request {options.request}: {error}") from error
+    request = _parsed(options.request, certificates.read_request)
     with _token(options) as token:
         key = token.key(options.key_label)
         issuer = key.certificate()
@@ -96,7 +97,7 @@ def sign(options: argparse.Namespace) -> None:
                 f"the key {options.key_label!r} has no certificate in the token: import its root certificate first "
                 "(python -m authority root --import FILE)"
             )
-        certificates.check_signs(issuer, validity=options.validity, path_length=options.path_length)
+        certificates.check_signs(issuer, request, validity=options.validity, path_length=options.path_length)
         certificate = certificates.intermediate(
             request,
             issuer,
@@ -106,7 +107,7 @@ def sign(options: argparse.Namespace) -> None:
         )
     tell(f"signed {certificates.describe(certificate)}")
     tell(f"by {certificates.describe(issuer)}")
-    print(certificates.pem(certificate, issuer), end="")
+    _print(certificate, issuer)
 
 
 def provision(options: argparse.Namespace) -> None:
@@ -114,7 +115,7 @@ def provision(options: argparse.Namespace) -> None:
     client = vault.connect()
     secret = credential.read(options.client_cert, options.client_key, options.server_cert)
     code = _pin(options, again=True)
-    path = f"{options.mount}/hsm"
+    path = f"{options.mount.strip('/')}/hsm"
     version = vault.write(client, path, secret | {"PIN": code})
     tell(f"written: {path}, with the fields {', '.join(sorted([*secret, 'PIN']))}")
     if version is not None and version > 1:
@@ -143,11 +144,22 @@ def _pin(options: argparse.Namespace, *, again: bool = False) -> str:
     return pin.ask("PIN of the HSM's partition for the mesh" if again else "PIN of the token", again=again)
 
 
-def _read(file: str) -> bytes:
+def _print(*chain: x509.Certificate) -> None:
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        print(certificates.pem(*chain), end="", flush=True)
+    except OSError as error:
+        raise AuthorityError(f"cannot write the certificates to stdout: {error.strerror}") from None
+
+
+def _parsed(file: str, parse: Callable[[bytes], Parsed]) -> Parsed:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise AuthorityError(f"cannot read {file}: {error.strerror}") from None
+    try:
+        return parse(data)
+    except AuthorityError as error:
+        raise AuthorityError(f"{'stdin' if file == '-' else file}: {error}") from error
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -266,7 +278,7 @@ def _add_lifetime(command: argparse.ArgumentParser, *, validity: str, path_lengt
 
 
 def _duration(text: str) -> timedelta:
-    match = re.fullmatch(r"([1-9][0-9]{0,6})([hd])", text)
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([hd])", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of hours or days, such as 8760h or 365d")
     number = int(match[1])

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from authority.errors import AuthorityError
 from authority.keys import TokenKey
+from settings.chain import Chain
 
 BACKDATED = timedelta(minutes=5)
 """How far a certificate begins in the past: clocks differ."""
@@ -52,15 +53,13 @@ def intermediate(
     """The certificate of the authority that asks, signed with the root's key.
 
     It takes the request's subject and key alone: what a signer's certificate allows is not the asker's to say.
-    Raises AuthorityError when the key is not the root certificate's.
+    Raises AuthorityError when the chain is not one that `pulumi up` takes, as when the key is not the root's.
     """
     usage = _usage(digital_signature=True)
     builder = _authority(request.subject, root.subject, request.public_key(), validity, path_length, usage)
     certificate = builder.add_extension(_issuer_identifier(root), critical=False).sign(key, key.hash)
-    try:
-        certificate.verify_directly_issued_by(root)
-    except InvalidSignature:
-        raise AuthorityError(f"the key in the token is not that of the certificate {name(root.subject)}") from None
+    if faults := list(Chain((certificate, root)).faults()):
+        raise AuthorityError(f"what the token signed is no chain for a mesh: {'; '.join(faults)}")
     return certificate
 
 
@@ -69,9 +68,7 @@ def verify_key(key: TokenKey, certificate: x509.Certificate) -> None:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"proof of possession {secrets.token_hex(16)}")])
     proof = x509.CertificateSigningRequestBuilder(subject).sign(key, key.hash)
     if not proof.is_signature_valid:
-        raise AuthorityError(
-            f"the certificate {name(certificate.subject)} is for another key than the one in the token"
-        )
+        raise AuthorityError(f"the certificate {name(certificate.subject)} is not that of the key in the token")
 
 
 def read_request(data: bytes) -> x509.CertificateSigningRequest:
@@ -86,7 +83,7 @@ def read_request(data: bytes) -> x509.CertificateSigningRequest:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise AuthorityError(f"it is not a signing request that can be read: {error}") from error
     if problems:
-        raise AuthorityError("it is refused: " + "; ".join(problems))
+        raise AuthorityError("; ".join(problems))
     return request
 
 
@@ -136,15 +133,19 @@ def check_root(certificate: x509.Certificate) -> None:
     if constraints is None or not constraints.ca:
         problems.append("it is no authority's (basicConstraints without CA:TRUE)")
     usage = _extension(certificate, x509.KeyUsage)
-    if usage is not None and not usage.key_cert_sign:
+    if usage is None or not usage.key_cert_sign:
         problems.append("its key may not sign certificates (keyUsage without keyCertSign)")
     if problems:
         raise AuthorityError(f"the root certificate {name(certificate.subject)} is refused: {'; '.join(problems)}")
 
 
-def check_signs(root: x509.Certificate, *, validity: timedelta, path_length: int) -> None:
+def check_signs(
+    root: x509.Certificate, request: x509.CertificateSigningRequest, *, validity: timedelta, path_length: int
+) -> None:
     """Raises AuthorityError when the root cannot sign an intermediate like that."""
     check_root(root)
+    if request.subject == root.subject or request.public_key() == root.public_key():
+        raise AuthorityError(f"the request is for the root {name(root.subject)} itself: the same subject or key")
     end = root.not_valid_after_utc
     if datetime.now(UTC) + validity > end:
         raise AuthorityError(

@@ -63,7 +63,7 @@ class Token:
         found = [key for key in keys if key[Attribute.LABEL] == label]
         if not found:
             labels = ", ".join(sorted(repr(key[Attribute.LABEL]) for key in keys)) or "none"
-            raise AuthorityError(f"no private key in the token has the label {label!r}; its private keys: {labels}")
+            raise AuthorityError(f"no private key in the token has the label {label!r}; there are: {labels}")
         if len(found) > 1:
             raise AuthorityError(f"{len(found)} private keys in the token have the label {label!r}; rename all but one")
         return Key(self._session, found[0])
@@ -126,7 +126,10 @@ class Key:
             raise AuthorityError(
                 f"the token has {len(found)} certificates for the key {self.label!r}; remove all but one"
             )
-        return x509.load_der_x509_certificate(found[0][Attribute.VALUE]) if found else None
+        try:
+            return x509.load_der_x509_certificate(found[0][Attribute.VALUE]) if found else None
+        except ValueError as error:
+            raise AuthorityError(f"the certificate of the key {self.label!r} in the token cannot be read") from error
 
     def store(self, certificate: x509.Certificate) -> None:
         """Import the key's certificate into the token."""

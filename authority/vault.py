@@ -34,7 +34,10 @@ def connect(environment: Mapping[str, str] = os.environ) -> hvac.Client:
         problems.append(f"VAULT_CACERT names {authority}, which is no file")
     if problems:
         raise AuthorityError("; ".join(problems))
-    return hvac.Client(url=address, token=token, verify=authority or True, timeout=TIMEOUT_SECONDS)
+    # A redirection could lead elsewhere, without TLS, with the token.
+    return hvac.Client(
+        url=address, token=token, verify=authority or True, timeout=TIMEOUT_SECONDS, allow_redirects=False
+    )
 
 
 def read_field(client: hvac.Client, path: str, field: str) -> str:
@@ -96,5 +99,7 @@ def _readable(client: hvac.Client, what: str) -> Iterator[None]:
         raise AuthorityError(
             f"cannot {what}: the certificate of {where} is not of the authority in VAULT_CACERT, or not for this name"
         ) from None
+    except (LookupError, TypeError, ValueError):
+        raise AuthorityError(f"cannot {what}: {where} does not answer as Vault's active server does") from None
     except (RequestException, OSError) as error:
         raise AuthorityError(f"cannot {what}: {where} cannot be reached: {type(error).__name__}") from None
