@@ -115,6 +115,8 @@ MESH = {
     "mesh_contract": 1,
     "mesh_namespace": "istio-system",
     "mesh_revision_tag": "stable",
+    "mesh_revision": "1-31-1",
+    "mesh_moved": {},
     "mesh_trust_domain": "a.b",
     "mesh_control_plane_cidrs": [],
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit import mesh_ca
 from tests.unit.program import UPSTREAM, Program, run
 
 CREDENTIAL = {"kind": "existing", "hosts": ["*.example.com"]}
@@ -73,7 +74,10 @@ WEBAPP, CATALOG = "webapp.istioinaction.io", "catalog.istioinaction.io"
             "redirect",
             [http(WEBAPP) | {"tls": {"httpsRedirect": True}}, https(WEBAPP, "SIMPLE", "webapp-credential")],
         ),
-        ("mutual", [https(WEBAPP, "MUTUAL", "webapp-credential-mtls")]),
+        (
+            "mutual",
+            [http(WEBAPP) | {"tls": {"httpsRedirect": True}}, https(WEBAPP, "MUTUAL", "webapp-credential-mtls")],
+        ),
         (
             "hosts",
             [https(WEBAPP, "SIMPLE", "webapp-credential"), https(CATALOG, "SIMPLE", "catalog-credential")],
@@ -155,7 +159,9 @@ def test_release(dev_program: Program) -> None:
     inputs = dev_program.one("dev-ingress-simple-release").inputs
     assert (inputs["name"], inputs["namespace"], inputs["chart"]) == ("simple", "istio-ingress", "gateway")
     chart = values(dev_program, "dev-ingress-simple")
-    assert chart["revision"] == "stable"
+    # Its namespace's label says who injects it; it is made anew when that is another control plane.
+    assert "revision" not in chart
+    assert chart["podAnnotations"]["meshgate.dev/revision"] == "1-31-1"
     # What Gateway selects by.
     assert chart["labels"] == {"app": "simple", "istio": "simple"}
     assert chart["resources"] == {"requests": {"cpu": "20m", "memory": "64Mi"}}
@@ -164,7 +170,7 @@ def test_release(dev_program: Program) -> None:
 
 def test_revision_is_that_of_the_mesh_in_another_stack() -> None:
     program = gateway()
-    assert values(program)["revision"] == "canary"
+    assert values(program)["podAnnotations"]["meshgate.dev/revision"] == "1-31-1"
     assert program.one("prod-ingress-namespace").inputs["metadata"]["labels"] == {"istio.io/rev": "canary"}
 
 
@@ -199,7 +205,7 @@ PORTS = [
 
 
 def test_load_balancer_as_it_is_without_settings(dev_program: Program) -> None:
-    assert values(dev_program, "dev-ingress-simple")["service"] == {
+    assert values(dev_program, "dev-ingress-redirect")["service"] == {
         "type": "LoadBalancer",
         "externalTrafficPolicy": "Local",
         "annotations": {},
@@ -226,27 +232,43 @@ def test_load_balancer_with_settings() -> None:
     }
 
 
-def test_node_ports(dev_program: Program) -> None:
-    assert values(dev_program, "dev-ingress-mutual")["service"] == {
+def test_node_ports() -> None:
+    """Without a balancer clients meet the nodes, at their ports; the status port may be any."""
+    service = {"type": "NodePort", "nodePorts": {"http": 30080, "https": 30043}, "addresses": ["192.0.2.7"]}
+    program = gateway(service=service)
+    assert values(program)["service"] == {
         "type": "NodePort",
         "externalTrafficPolicy": "Cluster",
-        "ports": [PORTS[0], PORTS[1] | {"nodePort": 31080}, PORTS[2] | {"nodePort": 31443}],
+        "ports": [PORTS[0], PORTS[1] | {"nodePort": 30080}, PORTS[2] | {"nodePort": 30043}],
     }
+    assert program.outputs["ingress_gateways"] == {
+        "web": {"address": "192.0.2.7", "http_port": 30080, "https_port": 30043}
+    }
+    assert program.outputs["ingress_balancers"] == {}
 
 
 def test_contract(dev_program: Program) -> None:
-    """Addresses: of a load balancer as the platform says, of node ports as the settings say."""
+    """Addresses: of a load balancer as the platform says, of one's own as the settings say."""
     balanced = {"address": "203.0.113.100", "http_port": 80, "https_port": 443}
     assert dev_program.outputs["ingress_gateways"] == {
         "simple": balanced,
         "redirect": balanced,
         "hosts": balanced,
-        "mutual": {"address": "10.0.0.11", "http_port": 31080, "https_port": 31443},
+        "mutual": {"address": "203.0.113.3", "http_port": 80, "https_port": 443},
     }
     assert dev_program.outputs["ingress_root_certificates"] == {
         "webapp": "<certificate dev-ingress-webapp-ca-root>",
         "catalog": "<certificate dev-ingress-catalog-ca-root>",
     }
+    assert dev_program.outputs["ingress_balancers"].keys() == {"mutual"}
+    assert "\n    bind 203.0.113.3:443\n" in dev_program.outputs["ingress_balancers"]["mutual"]
+
+
+def test_fixed_node_ports_are_asked_for_first(dev_program: Program) -> None:
+    """Before the API server gives a port to somebody who would take any."""
+    for name in ("simple", "redirect", "hosts"):
+        assert "dev-ingress-mutual-release" in dev_program.one(f"dev-ingress-{name}-release").dependencies
+    assert "dev-ingress-simple-release" not in dev_program.one("dev-ingress-mutual-release").dependencies
 
 
 def test_load_balancer_with_a_host_name() -> None:
@@ -301,7 +323,7 @@ def test_certificates(dev_program: Program, name: str, ca: str, common_name: str
     assert "isCaCertificate" not in certificate
     assert certificate["caCertPem"] == f"<certificate {ca}-intermediate>"
     assert certificate["caPrivateKeyPem"] == f"<key {ca}-intermediate-key>"
-    assert certificate["certRequestPem"] == f"<request {prefix}-request>"
+    assert certificate["certRequestPem"] == mesh_ca.request(f"{prefix}-request")
     assert (certificate["validityPeriodHours"], certificate["earlyRenewalHours"]) == (2160, 720)
     secret = dev_program.one(f"{prefix}-secret")
     assert secret.inputs["metadata"] == {"name": name, "namespace": "istio-ingress"}

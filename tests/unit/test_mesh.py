@@ -27,11 +27,10 @@ def releases(program: Program) -> list[Registered]:
 
 
 def test_values_of_istiod(dev_program: Program) -> None:
-    inputs = dev_program.one("dev-mesh-istiod").inputs
+    inputs = dev_program.one("dev-mesh-istiod-1-31-1").inputs
     assert (inputs["name"], inputs["namespace"], inputs["chart"]) == ("istiod-1-31-1", "istio-system", "istiod")
     assert inputs["values"] == {
         "revision": "1-31-1",
-        "revisionTags": ["stable"],
         "global": {"hub": "registry.istio.io/release", "tag": "1.31.1", "istioNamespace": "istio-system"},
         "autoscaleMin": 1,
         "autoscaleMax": 1,
@@ -41,8 +40,9 @@ def test_values_of_istiod(dev_program: Program) -> None:
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
             "accessLogFile": "/dev/stdout",
             "accessLogFormat": ACCESS_LOG_FORMAT,
-            "defaultConfig": {"proxyMetadata": {"CLOUD_PLATFORM": "none"}},
+            "defaultConfig": {"proxyMetadata": {"CLOUD_PLATFORM": "none", "PROXY_CONFIG_XDS_AGENT": "true"}},
         },
+        "env": {"ISTIO_MULTIROOT_MESH": "true"},
     }
 
 
@@ -72,12 +72,11 @@ def test_settings_reach_the_charts() -> None:
         replicas={"min": 3, "max": 7},
         resources={"cpu": "2", "memory": "4Gi"},
     )
-    istiod = program.one("prod-mesh-istiod").inputs
+    istiod = program.one("prod-mesh-istiod-blue").inputs
     assert istiod["name"] == "istiod-blue"
     assert istiod["namespace"] == "istio-control"
     values = istiod["values"]
     assert values["revision"] == "blue"
-    assert values["revisionTags"] == ["stable", "canary"]
     assert values["global"] == {
         "hub": "registry.example.com/istio",
         "tag": "1.30.2",
@@ -93,6 +92,8 @@ def test_settings_reach_the_charts() -> None:
         "mesh_namespace": "istio-control",
         # The first tag is the one that namespaces follow.
         "mesh_revision_tag": "stable",
+        "mesh_revision": "blue",
+        "mesh_moved": {},
         "mesh_trust_domain": "prod.example.com",
         "mesh_control_plane_cidrs": [],
     }
@@ -103,18 +104,22 @@ def test_values_of_ones_own_win_deep() -> None:
         "env": {"PILOT_ENABLE_ALPN_FILTER": "false"},
         "meshConfig": {"accessLogFile": "", "defaultConfig": {"concurrency": 1}},
         "resources": {"requests": {"cpu": "1"}},
-        "revisionTags": ["mine"],
+        "podLabels": {"mine": "yes"},
+        "tolerations": ["mine"],
         "global": "replaced",
     }
-    values = mesh(istio={"values": over}).one("prod-mesh-istiod").inputs["values"]
-    assert values["env"] == {"PILOT_ENABLE_ALPN_FILTER": "false"}
+    values = mesh(istio={"values": over}).one("prod-mesh-istiod-1-31-1").inputs["values"]
+    assert values["env"] == {"ISTIO_MULTIROOT_MESH": "true", "PILOT_ENABLE_ALPN_FILTER": "false"}
     assert values["meshConfig"]["accessLogFile"] == ""
-    assert values["meshConfig"]["defaultConfig"] == {"concurrency": 1, "proxyMetadata": {"CLOUD_PLATFORM": "none"}}
+    assert values["meshConfig"]["defaultConfig"] == {
+        "concurrency": 1,
+        "proxyMetadata": {"CLOUD_PLATFORM": "none", "PROXY_CONFIG_XDS_AGENT": "true"},
+    }
     # What is beside an overridden value stays.
     assert values["meshConfig"]["outboundTrafficPolicy"] == {"mode": "REGISTRY_ONLY"}
     assert values["resources"] == {"requests": {"cpu": "1", "memory": "2048Mi"}}
-    # Lists and what is no mapping on both sides are replaced.
-    assert values["revisionTags"] == ["mine"]
+    assert (values["podLabels"], values["tolerations"]) == ({"mine": "yes"}, ["mine"])
+    # What is no mapping on both sides is replaced.
     assert values["global"] == "replaced"
 
 
@@ -141,7 +146,7 @@ def test_values_of_ones_own_are_istiods_alone() -> None:
 )
 def test_sources_of_charts(charts: str, source: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/someone")
-    inputs = mesh(istio={"version": "1.30.2", "charts": charts}).one("prod-mesh-istiod").inputs
+    inputs = mesh(istio={"version": "1.30.2", "charts": charts}).one("prod-mesh-istiod-1-31-1").inputs
     assert {key: inputs.get(key) for key in ("chart", "version", "repositoryOpts") if key in inputs} == source
 
 
@@ -158,7 +163,7 @@ def test_releases_wait(dev_program: Program) -> None:
     """Helm waits until all is ready, for a bounded time, in a namespace that the program made."""
     assert {release.name for release in releases(dev_program)} == {
         "dev-mesh-base",
-        "dev-mesh-istiod",
+        "dev-mesh-istiod-1-31-1",
         "dev-egress-gateway-release",
         *(f"dev-ingress-{gateway}-release" for gateway in ("simple", "redirect", "mutual", "hosts")),
         *(f"dev-edge-{gateway}-release" for gateway in stack_file("dev")["edge"]["gateways"]),
@@ -175,11 +180,29 @@ def test_every_chart_is_of_one_version(dev_program: Program) -> None:
 
 def test_order(dev_program: Program) -> None:
     assert "dev-authority-cacerts" in dev_program.one("dev-mesh-base").dependencies
-    assert {"dev-authority-cacerts", "dev-mesh-base"} <= dev_program.one("dev-mesh-istiod").dependencies
-    assert "dev-mesh-istiod" in dev_program.one("dev-mesh-strict").dependencies
+    assert {"dev-authority-cacerts", "dev-mesh-base"} <= dev_program.one("dev-mesh-istiod-1-31-1").dependencies
+    for name in ("dev-mesh-strict", "dev-mesh-tag-stable", "dev-mesh-istiod"):
+        assert "dev-mesh-istiod-1-31-1" in dev_program.one(name).dependencies
     # Namespaces are labelled only when there is somebody to inject, and so is everything in them.
     for namespace in ("dev-ingress-namespace", "dev-ingress-coolstore-namespace"):
-        assert {"dev-mesh-istiod", "dev-mesh-strict"} <= dev_program.one(namespace).dependencies
+        before = {"dev-mesh-istiod-1-31-1", "dev-mesh-tag-stable", "dev-mesh-strict"}
+        assert before <= dev_program.one(namespace).dependencies
     for release in releases(dev_program):
         if release.name.startswith("dev-ingress"):
-            assert {"dev-mesh-istiod", "dev-ingress-namespace"} <= release.dependencies
+            assert {"dev-mesh-istiod-1-31-1", "dev-ingress-namespace"} <= release.dependencies
+
+
+def test_service_without_a_revision(dev_program: Program) -> None:
+    """The document's four ports, by the names that Istio's own Services have."""
+    service = dev_program.one("dev-mesh-istiod").inputs
+    assert (service["metadata"]["name"], service["metadata"]["namespace"]) == ("istiod", "istio-system")
+    # With istio.io/rev `istioctl tag` would see two control planes of one revision.
+    assert service["metadata"]["labels"] == {"app": "istiod", "istio": "pilot"}
+    assert service["spec"]["selector"] == {"app": "istiod", "istio.io/rev": "1-31-1"}
+    ports = [(port["name"], port["port"], port["targetPort"], port["protocol"]) for port in service["spec"]["ports"]]
+    assert ports == [
+        ("grpc-xds", 15010, 15010, "TCP"),
+        ("https-dns", 15012, 15012, "TCP"),
+        ("https-webhook", 443, 15017, "TCP"),
+        ("http-monitoring", 15014, 15014, "TCP"),
+    ]

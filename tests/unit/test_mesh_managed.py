@@ -178,6 +178,8 @@ def test_contract(program: Program) -> None:
         "mesh_contract": 1,
         "mesh_namespace": "istio-system",
         "mesh_revision_tag": "asm-managed",
+        "mesh_revision": "asm-managed",
+        "mesh_moved": {},
         "mesh_trust_domain": "my-project.svc.id.goog",
         # Google's APIs by either name, and the metadata server.
         "mesh_control_plane_cidrs": ["199.36.153.8/30", "199.36.153.4/30", "169.254.169.254/32"],
