@@ -167,6 +167,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m authority",
         description="Keep the root key of a mesh in a PKCS#11 token, sign the requests of its clusters with it, and "
         "give istiod's HSM client its secret. Certificates go to stdout, all else to stderr.",
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_root(commands)
@@ -181,6 +182,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _add_root(commands: Commands) -> None:
     command = commands.add_parser(
         "root",
+        allow_abbrev=False,
         help="make the root key in the token, and its certificate",
         description="Make a key pair that never leaves the token and its self-signed certificate, keep both in the "
         "token and print the certificate. Refuses when the label is taken.",
@@ -204,6 +206,7 @@ def _add_root(commands: Commands) -> None:
 def _add_sign(commands: Commands) -> None:
     command = commands.add_parser(
         "sign",
+        allow_abbrev=False,
         help="sign a cluster's request with the root key",
         description="Sign an intermediate authority's request and print its chain: the intermediate's certificate "
         "and the root's. Only the request's subject and key are used.",
@@ -217,6 +220,7 @@ def _add_sign(commands: Commands) -> None:
 def _add_provision(commands: Commands) -> None:
     command = commands.add_parser(
         "provision",
+        allow_abbrev=False,
         help="write the secret of istiod's HSM client to Vault",
         description="Write clientcert, clientkey, servercert and PIN to MOUNT/hsm in Vault, in one request. The PIN is "
         "that of the partition which istiod uses, never that of the root key's. VAULT_ADDR, VAULT_CACERT and "

@@ -271,7 +271,7 @@ def test_a_root_that_fails_leaves_nothing(hsm: Hsm, monkeypatch: pytest.MonkeyPa
         (("--slot", "4711"), "no initialised token in slot 4711; there are: 'meshgate' in slot "),
         (
             ("--token-label", LABEL),
-            "no private key in the token has the label 'nothing'; its private keys: 'a first one'",
+            "no private key in the token has the label 'nothing'; there are: 'a first one'",
         ),
     ],
 )
