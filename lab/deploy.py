@@ -1,7 +1,7 @@
 """`python -m lab deploy STACK`: `pulumi up` that also goes on after one that was killed, and has the mesh CA signed.
 
 When the mesh CA waits for its signed chain, the HSM signs it (lab/authority.py), and a second `pulumi up` makes what
-needs it.
+needs it. A balancer that is configured by hand gets what the stack hands out for it (lab/balancer.py).
 
 A killed Pulumi leaves its lock, and the operations that it had begun. Of Helm's releases among them Pulumi does not
 know whether they are there, and Helm refuses to install over one that is.
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab import authority
+from lab import authority, balancer
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
@@ -37,6 +37,8 @@ def run(instance: Instance, given: argparse.Namespace) -> int:
     code = runner.pulumi(instance, given.stack, UP)
     if code == 0 and authority.sign(instance, given.stack):
         code = runner.pulumi(instance, given.stack, UP)
+    if code == 0:
+        balancer.apply(instance, given.stack)
     return code
 
 
