@@ -100,9 +100,7 @@ def _may_write(path: str, capabilities: list[str]) -> bool:
     return "root" in capabilities or needed <= set(capabilities)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The innermost cause: requests wraps it several times."""
-    cause: BaseException = error
-    while inner := getattr(cause, "reason", None) or next((a for a in cause.args if isinstance(a, Exception)), None):
-        cause = inner
-    return str(cause)
+    inner = [cause for cause in (getattr(error, "reason", None), *error.args) if isinstance(cause, Exception)]
+    return _reason(inner[0]) if inner else str(error)

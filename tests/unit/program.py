@@ -191,9 +191,13 @@ class _Mocks(pulumi.runtime.Mocks):
             outputs["spec"] = {"clusterIP": "10.2.0.99", **args.inputs["spec"]}
         elif kind == "Job":
             outputs["status"] = {"succeeded": 1}
-        elif args.inputs.get("type") == "kubernetes.io/service-account-token" and not pulumi.runtime.is_dry_run():
+        elif args.inputs.get("type") == "kubernetes.io/service-account-token":
             filled_in = {"token": f"<token {args.name}>", "ca.crt": "<CA of the cluster>"}
-            outputs["data"] = {key: base64.b64encode(value.encode()).decode() for key, value in filled_in.items()}
+            outputs["data"] = {
+                key: base64.b64encode(value.encode()).decode()
+                for key, value in filled_in.items()
+                if not pulumi.runtime.is_dry_run()
+            }
         elif kind == "Account":
             outputs["email"] = f"{args.inputs['accountId']}@{args.inputs['project']}.iam.gserviceaccount.com"
             outputs["name"] = f"projects/{args.inputs['project']}/serviceAccounts/{outputs['email']}"

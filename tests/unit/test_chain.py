@@ -78,7 +78,15 @@ ROOT = Ca(name="root", path_length=1)
 
 def intermediate(**changes: Any) -> Ca:
     """Signed by the root, with the shared key."""
-    return Ca(**{"name": "mesh", "signer": ROOT, "key": SHARED, "path_length": 0, "end": NOW + 365 * DAY} | changes)
+    values: dict[str, Any] = {
+        "name": "mesh",
+        "signer": ROOT,
+        "key": SHARED,
+        "path_length": 0,
+        "end": NOW + 365 * DAY,
+        **changes,
+    }
+    return Ca(**values)
 
 
 def chain(*members: Ca) -> Chain:
