@@ -190,17 +190,18 @@ def _add_root(commands: Commands) -> None:
     command.set_defaults(run=root)
     _add_token(command)
     command.add_argument(
-        "--key-type", choices=KEY_TYPES, default=DEFAULT_KEY_TYPE, help="of the new key; default %(default)s"
-    )
-    command.add_argument("--organization", default="meshgate", help="O of the subject; default %(default)s")
-    command.add_argument("--common-name", metavar="NAME", help="CN of the subject; default: the key's label")
-    _add_lifetime(command, validity="87600h", path_length=1)
-    command.add_argument(
         "--import",
         dest="import_",
         metavar="FILE",
         help="make nothing: import this root certificate (PEM; - for stdin) for the key that is in the token",
     )
+    new = command.add_argument_group("a new root")
+    new.add_argument(
+        "--key-type", choices=KEY_TYPES, default=DEFAULT_KEY_TYPE, help="kind and size of its key; default %(default)s"
+    )
+    new.add_argument("--organization", default="meshgate", metavar="NAME", help="O of its subject; default %(default)s")
+    new.add_argument("--common-name", metavar="NAME", help="CN of its subject; default: the key's label")
+    _add_lifetime(new, validity="87600h", path_length=1)
 
 
 def _add_sign(commands: Commands) -> None:
@@ -229,13 +230,11 @@ def _add_provision(commands: Commands) -> None:
     command.set_defaults(run=provision, pin_vault=None)
     command.add_argument("--mount", required=True, help="path of the kv engine, such as asm-c1; version 1 or 2")
     for option, what in (
-        ("--client-cert", "the client's certificate"),
-        ("--client-key", "the client's private key"),
+        ("--client-cert", "the client's certificate for mTLS with the HSM"),
+        ("--client-key", "its private key"),
         ("--server-cert", "the HSM's certificate"),
     ):
-        command.add_argument(
-            option, required=True, type=Path, metavar="FILE", help=f"{what} for mTLS with the HSM, PEM"
-        )
+        command.add_argument(option, required=True, type=Path, metavar="FILE", help=f"{what}, PEM")
     _add_pin_descriptor(command)
 
 
@@ -264,7 +263,7 @@ def _add_pin_descriptor(command: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_lifetime(command: argparse.ArgumentParser, *, validity: str, path_length: int) -> None:
+def _add_lifetime(command: argparse._ActionsContainer, *, validity: str, path_length: int) -> None:
     command.add_argument(
         "--validity",
         type=_duration,
