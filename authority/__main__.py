@@ -57,7 +57,8 @@ def root(options: argparse.Namespace) -> None:
     with _token(options, write=True) as token:
         if taken := token.holds(label):
             raise AuthorityError(
-                f"the label {label!r} is taken, by a {', a '.join(taken)} in the token; choose another --key-label"
+                f"the label {label!r} is taken, by a {', a '.join(taken)} in the token: choose another --key-label, or, if "
+                "this is what a killed `root` left, remove it (pkcs11-tool --login --delete-object --type privkey, pubkey)"
             )
         with token.new_key(label, options.key_type) as (key, signer):
             certificate = certificates.root(
