@@ -41,7 +41,7 @@ class AuthBackendConfig(Written):
         return body
 
     def told(self, found: Inputs, known: Inputs) -> Properties:
-        result = super().told(found, known)
+        result = super().told({name: value for name, value in found.items() if name != "token_reviewer_jwt"}, known)
         if not found.get("token_reviewer_jwt_set", True):
             # All that Vault tells of it: somebody took it away.
             for name in (REVIEWER, f"{REVIEWER}WoVersion"):

@@ -75,7 +75,6 @@ class Issued(Kind):
     )
     """Inputs that are not for the engine."""
     unsupported = (*Kind.unsupported, "jksPassword", "pkcs12Password", "parameterSet", "certMetadata")
-    durations = ("ttl", "notBeforeDuration")
 
     def id(self, inputs: Inputs) -> str | None:
         return None
@@ -140,6 +139,7 @@ class RootCert(Issued):
         "maxPathLength": -1.0,
     }
     computed = ("issuerName", "keyName", "keyRef", "signatureBits", "usePss")
+    durations = ("ttl", "notBeforeDuration")
     there = "{backend}/issuer/{issuerId}"
     gone_with = "{backend}/issuer/{issuerId}"
 
@@ -191,6 +191,7 @@ class RootSignIntermediate(Issued):
     defaults: Mapping[str, Any] = {"format": "pem", "maxPathLength": -1.0, "useCsrValues": False}
     computed = ("issuerRef", "signatureBits", "skid", "usePss")
     taken_over = ("revoke",)
+    durations = ("ttl", "notBeforeDuration")
     there = "{backend}/cert/{serialNumber}"
 
     def create(self, vault: Vault, inputs: Inputs) -> tuple[str, Properties]:
@@ -224,6 +225,7 @@ class Cert(Issued):
     }
     computed = ("issuerRef",)
     taken_over = ("revoke", "revokeWithKey", "autoRenew", "minSecondsRemaining")
+    durations = ("ttl",)
     secret = ("privateKey",)
     there = "{backend}/cert/{serialNumber}"
 
