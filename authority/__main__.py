@@ -56,10 +56,7 @@ def root(options: argparse.Namespace) -> None:
     label = options.key_label
     with _token(options, write=True) as token:
         if taken := token.holds(label):
-            raise AuthorityError(
-                f"the label {label!r} is taken, by a {', a '.join(taken)} in the token: choose another --key-label, or, if "
-                "this is what a killed `root` left, remove it (pkcs11-tool --login --delete-object --type privkey, pubkey)"
-            )
+            raise AuthorityError(_taken(label, taken))
         with token.new_key(label, options.key_type) as (key, signer):
             certificate = certificates.root(
                 signer,
@@ -72,6 +69,16 @@ def root(options: argparse.Namespace) -> None:
             key.store(certificate)
     tell(f"root {certificates.describe(certificate)}")
     _print(certificate)
+
+
+def _taken(label: str, kinds: list[str]) -> str:
+    problem = f"the label {label!r} is taken, by a {', a '.join(kinds)} in the token: choose another --key-label"
+    if "certificate" in kinds:
+        return problem
+    return (
+        f"{problem}, give the key its certificate (--import), or, when it is what a killed `root` left, remove it "
+        "(pkcs11-tool --login --delete-object --type privkey, and pubkey)"
+    )
 
 
 def _import(options: argparse.Namespace) -> None:

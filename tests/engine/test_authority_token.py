@@ -185,6 +185,7 @@ def test_a_label_is_used_once(hsm: Hsm) -> None:
     ran = hsm.run("root", "--key-label", "once")
     assert (ran.code, ran.out) == (1, "")
     assert "the label 'once' is taken, by a certificate, a private key, a public key in the token" in ran.err
+    assert "killed" not in ran.err
 
 
 def test_an_rsa_root(hsm: Hsm, request_file: Path, tmp_path: Path) -> None:
@@ -231,6 +232,10 @@ def test_a_certificate_made_elsewhere_is_imported_for_its_key_alone(
             validity=timedelta(days=3650),
             path_length=1,
         )
+    ran = hsm.run("root", "--key-label", "elsewhere")
+    assert ran.code == 1
+    assert "is taken, by a private key, a public key in the token" in ran.err
+    assert "give the key its certificate (--import), or, when it is what a killed `root` left, remove it" in ran.err
     ran = hsm.run("sign", "--key-label", "elsewhere", "--request", str(request_file))
     assert ran.code == 1
     assert "the key 'elsewhere' has no certificate in the token: import its root certificate first" in ran.err
