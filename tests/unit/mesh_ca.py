@@ -25,18 +25,18 @@ def chain(resource: str, *, root: str = "root", valid: timedelta = timedelta(day
     return certificate(resource, root, valid) + root_certificate(root)
 
 
-@cache
 def certificate(resource: str, root: str = "root", valid: timedelta = timedelta(days=365)) -> str:
     """The intermediate's certificate alone, PEM."""
-    return _certificate(resource, root, valid, path_length=0)
+    return _certificate(resource, root, valid, 0)
 
 
-@cache
 def root_certificate(root: str = "root") -> str:
     """PEM."""
-    return _certificate(root, root, timedelta(days=3650), path_length=1)
+    return _certificate(root, root, timedelta(days=3650), 1)
 
 
+# Cached below the defaults: a certificate that is asked for twice must be the same.
+@cache
 def _certificate(subject: str, issuer: str, valid: timedelta, path_length: int) -> str:
     end = datetime.now(UTC) + valid
     builder = (
