@@ -76,7 +76,7 @@ def allocate(services: Iterable[Service]) -> Allocation:
     """An address for each Service of type LoadBalancer that wants no NLB (lab.nlb gives those theirs).
 
     What a Service has it keeps; spec.loadBalancerIP is honoured; otherwise the name decides, so that a Service made
-    anew gets the same address again. One that asks for an address that is taken, or not the load balancer's, is refused:
+    anew gets the same address again. Who asks for an address that is taken, or not the load balancer's, is refused:
     it gets none, or keeps the one that it has.
     """
     wanting = {_key(it): it for it in services if _spec(it).type == "LoadBalancer" and not spec.is_wanted(it)}

@@ -65,7 +65,10 @@ STANDARD_PORTS = {STATUS: 15021, HTTP: 80, HTTPS: 443}
 
 
 class NodePorts(Model):
-    """Fixed ports on every node, for the ports that every gateway's Service has."""
+    """Fixed ports on every node, for the ports that every gateway's Service has.
+
+    From 30086 on the API server gives ports to Services that ask for none in particular, so one of there may be taken.
+    """
 
     http: NodePort
     https: NodePort
@@ -170,22 +173,20 @@ class NodePortService(Model):
                 key="nodePorts.status",
                 message="is missing: the balancer asks there which nodes lead to a gateway that is ready",
             )
-        for node, times in Counter(balancer.nodes).items():
-            if times > 1:
-                yield Problem(key="balancer.nodes", message=f"{node} is there {times} times; each node needs one entry")
+        for index, node in enumerate(balancer.nodes):
+            if node in balancer.nodes[:index]:
+                yield Problem(key=f"balancer.nodes[{index}]", message=f"{node} is there already; name each node once")
             if node == balancer.address:
                 yield Problem(
-                    key="balancer.nodes",
+                    key=f"balancer.nodes[{index}]",
                     message=f"{node} is the balancer's own address; name the nodes, to which it forwards",
                 )
-        for name, times in Counter(balancer.ports or ()).items():
+        for index, name in enumerate(balancer.ports or ()):
             if name not in self.all_ports:
                 yield Problem(
-                    key="balancer.ports",
+                    key=f"balancer.ports[{index}]",
                     message=f"'{name}' is no port of the Service, which has {', '.join(self.all_ports)}",
                 )
-            if times > 1:
-                yield Problem(key="balancer.ports", message=f"'{name}' is there {times} times; once is enough")
 
 
 class IssuedCertificate(Model):
@@ -274,13 +275,12 @@ class IngressGateway(Model):
                 yield Problem(key="hosts", message=f"'{name}' is there {times} times; each host needs one entry")
         if isinstance(self.service, NodePortService) and self.service.balancer and self.service.balancer.ports:
             served = {HTTPS: self.hosts, HTTP: [host for host in self.hosts if host.http != "none"]}
-            for port, hosts in served.items():
-                if hosts and port not in self.service.balancer.ports:
-                    yield Problem(
-                        key="service.balancer.ports",
-                        message=f"lacks {port}, at which {hosts[0].host} is to be reached; add it"
-                        + (", or give the host http: none" if port == HTTP else ""),
-                    )
+            missing = [port for port, hosts in served.items() if hosts and port not in self.service.balancer.ports]
+            if missing:
+                yield Problem(
+                    key="service.balancer.ports",
+                    message=f"lacks {' and '.join(missing)}, at which hosts of the gateway are to be reached",
+                )
 
 
 class Coolstore(Model):
@@ -380,13 +380,15 @@ class IngressSettings(Model):
                     key=f"{where}.address",
                     message=f"{address} is taken by {asked[address]}: the platform's balancer answers there",
                 )
-            for key, (port, _) in gateway.service.balanced_ports.items():
-                if (address, port) in balanced:
-                    yield Problem(
-                        key=f"{where}.address",
-                        message=f"port {port} ({key}) of {address} is taken by {balanced[address, port]}; "
-                        "give the gateway another address, or leave the port out of balancer.ports",
-                    )
+            ports = [port for port, _ in gateway.service.balanced_ports.values()]
+            clashes = [port for port in ports if (address, port) in balanced]
+            if clashes:
+                yield Problem(
+                    key=f"{where}.ports",
+                    message=f"{', '.join(map(str, clashes))} of {address} taken by {balanced[address, clashes[0]]}; "
+                    "give the gateway another address, or name here the ports that it needs",
+                )
+            for port in ports:
                 balanced.setdefault((address, port), where)
 
 

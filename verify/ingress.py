@@ -17,7 +17,7 @@ from verify.curl import Request, Response
 from verify.envoy import Watch
 from verify.logs import NO_FILTER_CHAIN, AccessLogLine
 from verify.probe import Outcome, Probe
-from verify.site import HTTPS, Site, stranger, trust_file
+from verify.site import HTTP, HTTPS, Site, stranger, trust_file
 
 SCENARIO = "ingress"
 
@@ -31,6 +31,9 @@ NO_SERVER = "no_filter_chain_match"
 REFUSED_CLIENT = (curl.TLS_FAILED, curl.READ_FAILED, curl.WRITE_FAILED, curl.HTTP2_FAILED)
 """In TLS 1.3 a client is done with the handshake before the server has seen its certificate. It learns of the refusal
 when it reads (56), or, when the connection is closed sooner than that, when it writes (55; 16 with HTTP/2)."""
+
+CLOSED = (curl.EMPTY, curl.READ_FAILED, curl.WRITE_FAILED)
+"""A balancer of one's own has taken a connection when it learns that the gateway does not, and closes it."""
 
 COOLSTORE_PATHS = ("/api/catalog", "/items")
 FIRST_ITEM = "Elinor Glasses"
@@ -307,6 +310,11 @@ def _http_closed(site: Site, context: Context) -> Outcome:
     response = site.ask(context, site.http_url, agent)
     if response.exit_code == curl.REFUSED:
         return Outcome(ok=True, observed=str(response), evidence=f"the client: {response.error}")
+    if response.exit_code in CLOSED and site.is_balanced and HTTP not in (listening := site.proxies(context).ports()):
+        ports = ", ".join(map(str, sorted(listening)))
+        return Outcome(
+            ok=True, observed=str(response), evidence=f"gateway {site.gateway} listens on {ports}", proven=True
+        )
     if response.exit_code:
         return Outcome(ok=False, observed=str(response))
     line = _line(context, site, agent, start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from cryptography import x509
 
 from settings import Layer
-from settings.ingress import Host, IngressSettings, IssuedCertificate
+from settings.ingress import Host, IngressSettings, IssuedCertificate, NodePortService
 from verify import certificates, curl
 from verify.context import Context
 from verify.curl import ClientCertificate, Request, Response
@@ -48,6 +49,12 @@ class Site:
         return certificate.authority if isinstance(certificate, IssuedCertificate) else None
 
     @property
+    def is_balanced(self) -> bool:
+        """Whether its clients meet a balancer of one's own."""
+        service = self.ingress.gateways[self.gateway].service
+        return isinstance(service, NodePortService) and service.balancer is not None
+
+    @property
     def mutual(self) -> bool:
         """Whether clients need a certificate."""
         return self.host.tls.mode == "MUTUAL"
@@ -72,17 +79,24 @@ class Site:
         trust: str | None = None,
         certificate: ClientCertificate | None = None,
         follow: bool = False,
+        at: Mapping[int, tuple[str, int]] | None = None,
+        connect_seconds: int = curl.TIMEOUT,
     ) -> Response:
-        """Ask the gateway from the first client. `trust` is PEM; the client's own CAs when None."""
+        """Ask the gateway from the first client. `trust` is PEM; the client's own CAs when None.
+
+        `at` says where ports are reached, if not where the stack's output says.
+        """
+        addresses = at or {port: self.address(context, port) for port in (HTTP, HTTPS)}
         return curl.send(
             context.clients[0],
             Request(
                 url=url,
                 user_agent=agent,
-                connect_to={(self.host.host, port): self.address(context, port) for port in (HTTP, HTTPS)},
+                connect_to={(self.host.host, port): address for port, address in addresses.items()},
                 trust=trust_file(context, trust),
                 certificate=certificate,
                 follow=follow,
+                connect_seconds=connect_seconds,
             ),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,9 @@ class IngressGatewayArgs:
     istio: IstioSettings
     credentials: Mapping[str, pulumi.Input[str]]
     """Names of the Secrets by the certificate's name in the settings."""
+
+    after: Sequence[pulumi.Resource] = ()
+    """What is made before its Service."""
 
 
 class IngressGateway(pulumi.ComponentResource):
@@ -64,7 +67,7 @@ class IngressGateway(pulumi.ComponentResource):
                 replicas=args.gateway.replicas,
                 resources=args.gateway.resources,
             ),
-            opts=child,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=list(args.after)),
         )
         kubernetes.apiextensions.CustomResource(
             f"{name}-gateway",

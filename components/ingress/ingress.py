@@ -94,8 +94,9 @@ class Ingress(pulumi.ComponentResource):
                     gateway=gateway,
                     istio=args.istio,
                     credentials=credentials,
+                    after=[] if _is_fixed(gateway) else claims,
                 ),
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[] if _is_fixed(gateway) else claims),
+                opts=child,
             )
         self.root_certificates = {key: authority.root_certificate for key, authority in authorities.items()}
         self.register_outputs({"rootCertificates": self.root_certificates})

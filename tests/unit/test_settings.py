@@ -412,17 +412,21 @@ def test_leaf_outlives_its_signer_because_the_signer_is_short(config: dict[str, 
 
 def test_node_ports_belong_to_one_gateway(config: dict[str, Any]) -> None:
     second = json.loads(json.dumps(config["ingress"]["gateways"]["mutual"]))
-    second["service"]["nodePorts"] = {"http": 31443, "https": 31444}
+    second["service"] = {"type": "NodePort", "nodePorts": {"http": 30043, "https": 31444}, "addresses": ["10.0.0.11"]}
     put(config, (*GATEWAYS, "second"), second)
     assert found(config) == {
-        "ingress.gateways.second.service.nodePorts.http": "31443 is taken by gateways.mutual.service.nodePorts.https; "
+        "ingress.gateways.second.service.nodePorts.http": "30043 is taken by gateways.mutual.service.nodePorts.https; "
         "ports are the nodes', so each must differ"
     }
 
 
 def test_node_ports_of_one_gateway_differ(config: dict[str, Any]) -> None:
-    put(config, (*GATEWAYS, "mutual", "service", "nodePorts", "https"), 31080)
-    assert list(found(config)) == ["ingress.gateways.mutual.service.nodePorts.https"]
+    put(config, (*GATEWAYS, "mutual", "service", "nodePorts", "https"), 30080)
+    put(config, (*GATEWAYS, "mutual", "service", "ports", "tcp", "nodePort"), 30021)
+    assert list(found(config)) == [
+        "ingress.gateways.mutual.service.nodePorts.https",
+        "ingress.gateways.mutual.service.ports.tcp.nodePort",
+    ]
 
 
 def test_load_balancer_addresses_belong_to_one_gateway(config: dict[str, Any]) -> None:

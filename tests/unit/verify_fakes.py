@@ -108,6 +108,9 @@ class FakeKube:
     """Log lines by pod."""
 
     counters: dict[str, int] = field(default_factory=dict)
+    listeners: list[int] = field(default_factory=list)
+    """Ports on which its proxies listen."""
+
     secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     created: list[Any] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -141,6 +144,8 @@ class FakeKube:
         self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float, stdin: str = ""
     ) -> Completed:
         self.ran.append((pod, list(command)))
+        if command[-1] == "listeners":
+            return Completed(0, "".join(f"0.0.0.0_{port}::0.0.0.0:{port}\n" for port in self.listeners), "")
         text = "".join(f"listener.0.0.0.0_443.{name}: {value}\n" for name, value in self.counters.items())
         return Completed(0, text, "")
 
