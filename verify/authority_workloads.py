@@ -55,19 +55,21 @@ def probes(settings: Settings) -> Iterator[Probe]:
     """The probes of a mesh whose CA is in a layer `authority`; a managed mesh has another."""
     if not isinstance(settings.mesh, IstiodMesh):
         return
-    what = "certificate is signed by the active intermediate, which its CA's root signed; it trusts that root"
     yield Probe(
         row=ROW,
         scenario=SCENARIO,
-        expected=f"a sidecar's {what}; its identity is the pod's",
+        expected="a new sidecar's certificate: its pod's identity, signed by the active intermediate, which the mesh "
+        "CA's root signed; it trusts that root",
         attempt=_sidecar,
         workloads=(CALLER,),
     )
+    # One that runs for a while keeps a certificate of the generation before, until it renews it by itself.
     for name, attempt in _gateways(settings):
         yield Probe(
             row=ROW,
             scenario=SCENARIO,
-            expected=f"the {name}'s {what}; its identity is the gateway's",
+            expected=f"the certificate of {name}: the gateway's identity, signed by an intermediate of the mesh CA's "
+            "root; it trusts that root",
             attempt=attempt,
         )
 
@@ -75,7 +77,7 @@ def probes(settings: Settings) -> Iterator[Probe]:
 def _gateways(settings: Settings) -> Iterator[tuple[str, partial[Outcome]]]:
     """A gateway of each layer that has any."""
     if settings.egress:
-        yield "egress gateway", partial(_egress_gateway)
+        yield "the egress gateway", partial(_egress_gateway)
     for layer in (settings.ingress, settings.edge):
         if layer:
             name = min(layer.gateways)
@@ -85,7 +87,8 @@ def _gateways(settings: Settings) -> Iterator[tuple[str, partial[Outcome]]]:
 def _sidecar(context: Context) -> Outcome:
     pod = context.pods.get(CALLER)
     identity = pod.spiffe_id(context.contracts["mesh"]["trust_domain"])
-    return _judged(context, f"sidecar of {pod.name}", pod.proxies, identity)
+    key = signing_key(context.contracts["authority"]["generations"])
+    return _judged(context, f"sidecar of {pod.name}", pod.proxies, identity, key)
 
 
 def _egress_gateway(context: Context) -> Outcome:
@@ -99,20 +102,19 @@ def _gateway(namespace: str, labels: dict[str, str], context: Context) -> Outcom
         raise VerifyError(f"no pod of the gateway {labels} runs in {namespace}")
     trust_domain = context.contracts["mesh"]["trust_domain"]
     identity = f"spiffe://{trust_domain}/ns/{namespace}/sa/{_account(pods[0])}"
-    return _judged(context, f"gateway {identity}", context.gateway(namespace, labels), identity)
+    return _judged(context, f"gateway {identity}", context.gateway(namespace, labels), identity, None)
 
 
 def _account(pod: Pod) -> str:
     return str(pod.spec and pod.spec.serviceAccountName)
 
 
-def _judged(context: Context, who: str, proxies: Proxies, identity: str) -> Outcome:
+def _judged(context: Context, who: str, proxies: Proxies, identity: str, key: bytes | None) -> Outcome:
     """Every one of the proxies."""
     roots = x509.load_pem_x509_certificates(context.contracts["authority"]["root_certificate"].encode())
     held = [Held.of(dump) for dump in proxies.secrets()]
     if not held:
         raise VerifyError(f"no proxy runs: {who}")
-    key = signing_key(context.contracts["authority"]["generations"])
     faults = [fault for one in held for fault in chain_faults(one, roots, identity, key)]
     return judged(described(held[0].chain), faults, f"{who}: {openssl(context, held[0].chain, roots)}")
 
@@ -126,7 +128,7 @@ def signing_key(generations: dict[str, Any]) -> bytes | None:
 
 
 def chain_faults(held: Held, roots: Sequence[x509.Certificate], identity: str, key: bytes | None) -> list[str]:
-    """What is wrong with what a proxy holds; `key` is the signer's, None where it is not known."""
+    """What is wrong with what a proxy holds; `key` is the signer's, None where any will do."""
     if len(held.chain) < 2:
         return ["the proxy sends no intermediate along"]
     leaf, signer, *_ = held.chain

@@ -33,17 +33,22 @@ OUTPUTS: dict[str, Any] = {
     "cluster_name": "lab",
     "cluster_location": "",
     "cluster_service_cidr": "10.2.0.0/20",
-    "authority_contract": 1,
+    "authority_contract": 2,
     "authority_namespace": "istio-system",
     "authority_root_certificate": "PEM",
+    "authority_status": "signed",
+    "authority_generations": {},
     "mesh_contract": 1,
     "mesh_namespace": "istio-system",
     "mesh_revision_tag": "stable",
+    "mesh_revision": "1-31-1",
+    "mesh_moved": {},
     "mesh_control_plane_cidrs": [],
     "mesh_trust_domain": "cluster.local",
     "ingress_contract": 1,
     "ingress_gateways": {},
     "ingress_root_certificates": {},
+    "ingress_balancers": {},
 }
 
 ABOVE = ("gateway_pool", "egress", "teams", "workload_identity", "edge", "external")
