@@ -22,15 +22,22 @@ def authority(**settings: Any) -> Program:
     return run({**config, **settings}, stack="prod", references={"base": UPSTREAM})
 
 
-@pytest.mark.parametrize("ca", ["dev-authority-ca", "dev-ingress-webapp-ca", "dev-ingress-catalog-ca"])
-def test_root_signs_one_level_and_intermediate_only_leaves(dev_program: Program, ca: str) -> None:
-    root = dev_program.one(f"{ca}-root").inputs
+@pytest.fixture(scope="module")
+def program() -> Program:
+    """One run for all tests that only look at it."""
+    return authority()
+
+
+@pytest.mark.parametrize("ca", ["prod-authority-ca", "dev-ingress-webapp-ca", "dev-ingress-catalog-ca"])
+def test_root_signs_one_level_and_intermediate_only_leaves(program: Program, dev_program: Program, ca: str) -> None:
+    found = program if ca.startswith("prod") else dev_program
+    root = found.one(f"{ca}-root").inputs
     assert root["isCaCertificate"] is True
     assert root["maxPathLength"] == 1
     assert root["setSubjectKeyId"] is True
     assert root["allowedUses"] == ["cert_signing", "crl_signing"]
     assert root["privateKeyPem"] == f"<key {ca}-root-key>"
-    intermediate = dev_program.one(f"{ca}-intermediate").inputs
+    intermediate = found.one(f"{ca}-intermediate").inputs
     assert intermediate["isCaCertificate"] is True
     assert intermediate["maxPathLength"] == 0
     assert intermediate["setSubjectKeyId"] is True
@@ -38,23 +45,27 @@ def test_root_signs_one_level_and_intermediate_only_leaves(dev_program: Program,
     assert intermediate["caCertPem"] == f"<certificate {ca}-root>"
     assert intermediate["caPrivateKeyPem"] == f"<key {ca}-root-key>"
     assert intermediate["certRequestPem"] == f"<request {ca}-intermediate-request>"
-    request = dev_program.one(f"{ca}-intermediate-request").inputs
+    request = found.one(f"{ca}-intermediate-request").inputs
     assert request["privateKeyPem"] == f"<key {ca}-intermediate-key>"
 
 
-def test_keys(dev_program: Program) -> None:
-    assert dev_program.one("dev-authority-ca-root-key").inputs == {"algorithm": "ECDSA", "ecdsaCurve": "P384"}
-    assert dev_program.one("dev-authority-ca-intermediate-key").inputs == {"algorithm": "ECDSA", "ecdsaCurve": "P256"}
+def test_keys(program: Program) -> None:
+    assert program.one("prod-authority-ca-root-key").inputs == {"algorithm": "ECDSA", "ecdsaCurve": "P384"}
+    assert program.one("prod-authority-ca-intermediate-key").inputs == {"algorithm": "ECDSA", "ecdsaCurve": "P256"}
 
 
-def test_subjects(dev_program: Program) -> None:
+def test_subjects(program: Program, dev_program: Program) -> None:
     subjects = {
-        name: dev_program.one(name).inputs["subject"]
-        for name in ("dev-authority-ca-root", "dev-authority-ca-intermediate-request", "dev-ingress-catalog-ca-root")
+        name: found.one(name).inputs["subject"]
+        for found, name in (
+            (program, "prod-authority-ca-root"),
+            (program, "prod-authority-ca-intermediate-request"),
+            (dev_program, "dev-ingress-catalog-ca-root"),
+        )
     }
     assert subjects == {
-        "dev-authority-ca-root": {"commonName": "dev mesh root", "organization": "meshgate"},
-        "dev-authority-ca-intermediate-request": {"commonName": "dev mesh intermediate", "organization": "meshgate"},
+        "prod-authority-ca-root": {"commonName": "prod mesh root", "organization": "meshgate"},
+        "prod-authority-ca-intermediate-request": {"commonName": "prod mesh intermediate", "organization": "meshgate"},
         "dev-ingress-catalog-ca-root": {"commonName": "catalog root", "organization": "meshgate"},
     }
 
@@ -71,25 +82,25 @@ def test_lifetimes_follow_the_settings() -> None:
     }
 
 
-def test_cacerts(dev_program: Program) -> None:
+def test_cacerts(program: Program) -> None:
     """The files that istiod reads; the chain goes from the intermediate to the root."""
-    secret = dev_program.one("dev-authority-cacerts")
+    secret = program.one("prod-authority-cacerts")
     assert secret.inputs["metadata"] == {"name": "cacerts", "namespace": "istio-system"}
     assert secret.inputs["stringData"] == {
-        "ca-cert.pem": "<certificate dev-authority-ca-intermediate>",
-        "ca-key.pem": "<key dev-authority-ca-intermediate-key>",
-        "cert-chain.pem": "<certificate dev-authority-ca-intermediate><certificate dev-authority-ca-root>",
-        "root-cert.pem": "<certificate dev-authority-ca-root>",
+        "ca-cert.pem": "<certificate prod-authority-ca-intermediate>",
+        "ca-key.pem": "<key prod-authority-ca-intermediate-key>",
+        "cert-chain.pem": "<certificate prod-authority-ca-intermediate><certificate prod-authority-ca-root>",
+        "root-cert.pem": "<certificate prod-authority-ca-root>",
     }
     assert secret.secrets == {"stringData"}
-    assert "dev-authority-namespace" in secret.dependencies
+    assert "prod-authority-namespace" in secret.dependencies
 
 
-def test_root_key_stays_with_the_root(dev_program: Program) -> None:
+def test_root_key_stays_with_the_root(program: Program) -> None:
     """It signs the intermediate and goes nowhere else, least of all into the cluster."""
-    key = "<key dev-authority-ca-root-key>"
-    users = {resource.name for resource in dev_program.resources if key in str(resource.inputs)}
-    assert users == {"dev-authority-ca-root", "dev-authority-ca-intermediate"}
+    key = "<key prod-authority-ca-root-key>"
+    users = {resource.name for resource in program.resources if key in str(resource.inputs)}
+    assert users == {"prod-authority-ca-root", "prod-authority-ca-intermediate"}
 
 
 def test_certificate_authorities_are_protected() -> None:
