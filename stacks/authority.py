@@ -61,7 +61,12 @@ def _hsm(settings: Settings, authority: HsmAuthority, upstream: Upstream) -> Aut
 
     ca = component.HsmMeshCa(
         f"{settings.name}-authority",
-        component.HsmMeshCaArgs(environment=settings.name, authority=authority, protect=settings.protect),
+        component.HsmMeshCaArgs(
+            environment=settings.name,
+            authority=authority,
+            kubeconfig=upstream.cluster.kubeconfig,
+            protect=settings.protect,
+        ),
         opts=pulumi.ResourceOptions(providers=[upstream.kubernetes]),
     )
     if authority.vault is not None:

@@ -10,6 +10,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_tls as tls
 
+from components.authority.trust import live_roots, refusal
 from settings.authority import HsmAuthority
 from settings.chain import Chain, read, requested_key
 
@@ -24,6 +25,9 @@ class HsmMeshCaArgs:
     authority: HsmAuthority
     """Checked: its chains are chains of CAs."""
 
+    kubeconfig: pulumi.Input[str]
+    """A self-contained kubeconfig with one context, in YAML: a mesh that runs is asked for the roots it trusts."""
+
     protect: bool
     """Whether keys and `cacerts` are protected from deletion."""
 
@@ -33,7 +37,8 @@ class HsmMeshCa(pulumi.ComponentResource):
 
     The requests leave as outputs and in the Secret `istio-ca-cert-csr`. As soon as a generation has its chain there is
     the Secret `cacerts`, which plugs the active one into istiod; it trusts the roots of all that have one. A chain of
-    another key than its generation's stops `pulumi up` (RunError) before `cacerts` is touched.
+    another key than its generation's, or a root that the running mesh does not trust yet, stops `pulumi up` (RunError)
+    before `cacerts` is touched.
 
     What is protected: the namespace, `cacerts` (taking every chain out would delete it) and each generation until it
     is retired. A retired one, whose key signs no more, is taken out of the list as it is; one that still waits or is
@@ -90,7 +95,11 @@ class HsmMeshCa(pulumi.ComponentResource):
             self.namespace = namespace.metadata.name
             self.root_certificate = pulumi.Output.from_input("")
         else:
-            files = self.requests.apply(partial(plugged_in, authority))
+            # Of the cluster's answer nothing is secret.
+            live = pulumi.Output.unsecret(
+                pulumi.Output.from_input(args.kubeconfig).apply(partial(live_roots, authority.namespace))
+            )
+            files = pulumi.Output.all(self.requests, live).apply(lambda both: plugged_in(authority, *both))
             key: pulumi.Output[str] = pulumi.Output.secret(keys[authority.signer.name].private_key_pem)
             cacerts = kubernetes.core.v1.Secret(
                 f"{name}-cacerts",
@@ -111,10 +120,11 @@ class HsmMeshCa(pulumi.ComponentResource):
         )
 
 
-def plugged_in(authority: HsmAuthority, requests: Mapping[str, str]) -> dict[str, str]:
+def plugged_in(authority: HsmAuthority, requests: Mapping[str, str], live: str) -> dict[str, str]:
     """What istiod finds in `cacerts` besides the key, by file.
 
-    `requests` has each generation's request (PEM): raises RunError where a chain is not that of its generation's key.
+    `requests` has each generation's request, `live` the roots that the mesh trusts now (PEM). Raises RunError where a
+    chain is not that of its generation's key, or where the mesh would not follow.
     """
     chains = {generation.name: read(generation.chain) for generation in authority.generations if generation.chain}
     for index, generation in enumerate(authority.generations):
@@ -122,8 +132,10 @@ def plugged_in(authority: HsmAuthority, requests: Mapping[str, str]) -> dict[str
             raise pulumi.RunError(f"meshgate:authority.generations[{index}].chain: {reason}")
     active = chains[authority.signer.name]
     # A root that several generations have is there once.
-    roots = dict.fromkeys([active.root, *(chain.root for chain in chains.values())])
-    return {"ca-cert.pem": active.certificate, "cert-chain.pem": active.text, "root-cert.pem": "".join(roots)}
+    roots = "".join(dict.fromkeys([active.root, *(chain.root for chain in chains.values())]))
+    if reason := refusal(live, roots, authority.signer.name):
+        raise pulumi.RunError(f"meshgate:authority.generations: {reason}")
+    return {"ca-cert.pem": active.certificate, "cert-chain.pem": active.text, "root-cert.pem": roots}
 
 
 def _foreign(generation: str, chain: Chain, requests: Mapping[str, str]) -> str | None:

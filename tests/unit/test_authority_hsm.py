@@ -35,6 +35,14 @@ KMS: dict[str, Any] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def live(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The roots that the mesh trusts; there is none, until a test puts some in."""
+    roots: list[str] = []
+    monkeypatch.setattr("components.authority.hsm.live_roots", lambda *_: "".join(roots))
+    return roots
+
+
 def generation(name: str, chain: str | None = None) -> dict[str, Any]:
     """A generation as the configuration has it."""
     return {"name": name} | ({"chain": chain} if chain else {})
@@ -282,6 +290,53 @@ def test_rotation_of_the_root_in_three_steps() -> None:
             "root-cert.pem": trusted,
         }
         assert found.outputs["authority_root_certificate"] == trusted
+
+
+ROOTS = {name: mesh_ca.root_certificate(name) for name in ("old", "new", "newest")}
+
+
+@pytest.mark.parametrize(
+    ("trusted", "generations", "active"),
+    [
+        (["old"], ["old"], "2020"),
+        (["old"], ["old", "new"], "2020"),
+        (["old", "new"], ["old", "new"], "2021"),
+        (["new", "old"], ["old", "new"], "2020"),
+        (["new", "old"], ["new"], "2020"),
+        (["old"], ["old", "old"], "2021"),
+    ],
+)
+def test_steps_that_a_running_mesh_follows(
+    trusted: list[str], generations: list[str], active: str, live: list[str]
+) -> None:
+    live.extend(ROOTS[name] for name in trusted)
+    listed = [signed(str(2020 + index), root=root) for index, root in enumerate(generations)]
+    found = program(*listed, active=active).one("prod-authority-cacerts")
+    assert found.inputs["stringData"]["root-cert.pem"].startswith(ROOTS[generations[int(active) - 2020]])
+
+
+@pytest.mark.parametrize(
+    ("trusted", "generations", "active", "reason"),
+    [
+        # Trusting both was left out.
+        (
+            ["old"],
+            ["new"],
+            "2020",
+            "the mesh does not trust the root of '2020' yet, CN=new: first run `pulumi up` with",
+        ),
+        (["old"], ["old", "new"], "2021", "the mesh does not trust the root of '2021' yet, CN=new: first run"),
+        (["old", "new"], ["new", "newest"], "2020", "add a root and take another out, which istiod refuses"),
+    ],
+)
+def test_steps_that_would_cut_a_running_mesh_in_two(
+    trusted: list[str], generations: list[str], active: str, reason: str, live: list[str]
+) -> None:
+    live.extend(ROOTS[name] for name in trusted)
+    listed = [signed(str(2020 + index), root=root) for index, root in enumerate(generations)]
+    with pytest.raises(pulumi.RunError) as error:
+        program(*listed, active=active)
+    assert str(error.value).startswith(f"meshgate:authority.generations: {reason}")
 
 
 def test_foreign_chain_is_refused() -> None:
