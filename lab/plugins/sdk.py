@@ -90,8 +90,9 @@ def problems(token: str, values: Mapping[str, Any]) -> Iterator[Problem]:
     Raises UnknownType. The words never hold a value, which may be a secret.
     """
     if token.startswith("pulumi:providers:"):
-        # A provider's inputs are JSON in strings on the wire.
-        values = {key: _decoded(value) for key, value in values.items()}
+        # A provider's inputs are JSON in strings on the wire, where they are no strings themselves.
+        expected = inputs(token)
+        values = {key: _decoded(value, expected.get(key, Any)) for key, value in values.items()}
     return _object("", arguments(token), values)
 
 
@@ -102,12 +103,13 @@ def _package(name: str) -> Any:
         raise UnknownType(f"the SDK pulumi_{name} is not installed") from None
 
 
-def _decoded(value: Any) -> Any:
+def _decoded(value: Any, expected: Any) -> Any:
+    if not any(_value("", expected, value)):
+        return value
     try:
-        decoded = json.loads(value)
+        return json.loads(value)
     except (TypeError, ValueError):
         return value
-    return decoded if isinstance(decoded, (bool, list, dict)) else value
 
 
 def _object(path: str, cls: type, value: Any) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 from pulumi.provider.experimental.property_value import PropertyValue
 from pulumi.provider.experimental.provider import (
@@ -81,6 +82,21 @@ KINDS: Mapping[str, Kind] = {
 def known_id(type_: str, inputs: Mapping[str, Plain]) -> str | None:
     """The id that a resource of Vault's gets when it is made; None for other types, and where Vault chooses it."""
     return KINDS[type_].id(inputs) if type_ in KINDS else None
+
+
+def adopt(deployment: dict[str, Any]) -> list[str]:
+    """Put what a killed run had begun to create in Vault among the resources of an exported deployment: their URNs.
+
+    Whether it is there, a refresh finds out: it may hold an operator's secret by now, and Vault mounts nothing twice.
+    """
+    resources = deployment.setdefault("resources", [])
+    there = {resource["urn"] for resource in resources}
+    begun = [it["resource"] for it in deployment.get("pending_operations") or [] if it["type"] == "creating"]
+    # A resource that is there is being replaced: the old one is still needed, and nothing is in its successor yet.
+    found = [(it, known_id(it["type"], it["inputs"])) for it in begun if it["urn"] not in there]
+    adopted = [{**it, "id": id_, "outputs": it["inputs"]} for it, id_ in found if id_]
+    resources += adopted
+    return [it["urn"] for it in adopted]
 
 
 class VaultPlugin(Plugin):

@@ -25,6 +25,7 @@ import tools
 from lab import pki, vault
 from lab import pulumi as runner
 from lab.instance import Instance
+from lab.plugins import vault as plugin
 from lab.sim import summary
 from tests.engine.test_tls_plugin import decodings
 
@@ -468,27 +469,30 @@ def test_a_sealed_vault_says_so_and_the_next_run_finishes(deployed: Stack, serve
     assert deployed.run(*UP) == {"create": 1, "same": RESOURCES + 5}
 
 
-def test_what_a_killed_run_made_is_taken_over_by_deploy(deployed: Stack, server: Server) -> None:
+def test_what_a_killed_run_made_is_taken_over(deployed: Stack, server: Server, instance: Instance) -> None:
     """As if the last run had been killed before it could note down its mount."""
-    state = json.loads(deployed.export())
-    resources = state["deployment"]["resources"]
-    (made,) = (one for one in resources if one["urn"].endswith("::three"))
-    resources.remove(made)
-    lost = {key: value for key, value in made.items() if key not in ("id", "outputs")}
-    file = deployed.directory / "state.json"
-    file.write_text(json.dumps(state))
-    assert deployed.pulumi("stack", "import", "--file", str(file)).returncode == 0
+    before = deployed.resources()["Mount three"]
+    (checkpoint,) = instance.directory.glob("pulumi/state/.pulumi/stacks/scratch/test.json")
+    state = json.loads(checkpoint.read_text())
+    latest = state["checkpoint"]["latest"]
+    (made,) = (one for one in latest["resources"] if one["urn"].endswith("::three"))
+    latest["resources"].remove(made)
+    checkpoint.write_text(json.dumps(state))
     said = deployed.fails(*UP)
     assert "path is already in use at three/" in said
-    assert "`pulumi refresh --import-pending-creates URN three`" in said
     assert "`pulumi import vault:index/mount:Mount NAME three`" in said
 
-    state["deployment"]["pending_operations"] = [{"resource": lost, "type": "creating"}]
-    file.write_text(json.dumps(state))
+    state = json.loads(checkpoint.read_text())
+    begun = {key: value for key, value in made.items() if key not in ("id", "outputs")}
+    state["checkpoint"]["latest"]["pending_operations"] = [{"resource": begun, "type": "creating"}]
+    checkpoint.write_text(json.dumps(state))
+    exported = json.loads(deployed.export())
+    assert plugin.adopt(exported["deployment"]) == [made["urn"]]
+    file = deployed.directory / "adopted.json"
+    file.write_text(json.dumps(exported))
     assert deployed.pulumi("stack", "import", "--file", str(file)).returncode == 0
-    taken = ("--clear-pending-creates", "--import-pending-creates", f"{lost['urn']},three")
-    assert deployed.run(*REFRESH, *taken)["same"] >= RESOURCES
-    assert deployed.resources()["Mount three"]["id"] == "three"
+    deployed.run(*REFRESH)
+    assert deployed.resources()["Mount three"]["outputs"] == before["outputs"]
     assert deployed.run(*UP, "--expect-no-changes") == {"same": RESOURCES + 6}
 
 

@@ -590,5 +590,26 @@ def test_a_path_in_use_says_how_to_go_on(plugin: Plugin, monkeypatch: pytest.Mon
     monkeypatch.setattr(plugin.vault, "write", refuse)
     with pytest.raises(PluginError) as caught:
         plugin.create(MOUNT, path="asm-c1", type="kv")
-    assert "`pulumi refresh --import-pending-creates URN asm-c1`" in str(caught.value)
     assert "`pulumi import vault:index/mount:Mount NAME asm-c1`" in str(caught.value)
+    assert "`vault secrets disable asm-c1`" in str(caught.value)
+
+
+def test_what_a_killed_run_had_begun_is_adopted() -> None:
+    def begun(type_: str, name: str, operation: str = "creating", **inputs: Any) -> dict[str, Any]:
+        return {"type": operation, "resource": {"urn": f"urn::{name}", "type": type_, "inputs": inputs}}
+
+    deployment = {
+        "resources": [{"urn": "urn::replaced", "type": POLICY, "id": "old"}],
+        "pending_operations": [
+            begun(MOUNT, "mount", path="asm-c1", type="kv"),
+            begun(POLICY, "replaced", name="new"),
+            begun(POLICY, "changed", "updating", name="changed"),
+            begun(TOKEN, "token"),
+            begun("kubernetes:core/v1:Secret", "secret"),
+        ],
+    }
+    assert vault.adopt(deployment) == ["urn::mount"]
+    inputs = {"path": "asm-c1", "type": "kv"}
+    adopted = {"urn": "urn::mount", "type": MOUNT, "inputs": inputs, "id": "asm-c1", "outputs": inputs}
+    assert deployment["resources"][1:] == [adopted]
+    assert vault.adopt({}) == []

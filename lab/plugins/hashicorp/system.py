@@ -17,6 +17,8 @@ class Mounted(Kind):
 
     place: ClassVar[str]
     """Where mounts of this sort are in Vault's API."""
+    words: ClassVar[str]
+    """What they are called on Vault's command line."""
 
     def problems(self, inputs: Inputs) -> Iterator[Problem]:
         yield from super().problems(inputs)
@@ -35,10 +37,10 @@ class Mounted(Kind):
             if "path is already in use" not in error.reason:
                 raise
             raise PluginError(
-                f"{error}. Something is mounted there already: another stack's, or what a killed run of this one has "
-                f"made and not noted down. In the second case take it over, with what it holds: `pulumi refresh "
-                f"--import-pending-creates URN {path}` while the stack has the creation pending, otherwise `pulumi "
-                f"import {self.type} NAME {path}`. In the first, choose another path"
+                f"{error}. Something is mounted there already: another stack's, or what a run of this one made that was "
+                "killed before it could note it down. If it is another's, choose another path. If it is this one's, "
+                f"take it over, with what it holds: `pulumi import {self.type} NAME {path}`, with the --parent and "
+                f"--provider that this resource has; or take it away: `vault {self.words} disable {path}`"
             ) from None
         return path, {}
 
@@ -72,6 +74,7 @@ class Mount(Mounted):
 
     type = "vault:index/mount:Mount"
     place = "sys/mounts"
+    words = "secrets"
     LEASES: Mapping[str, str] = {"defaultLeaseTtlSeconds": "default_lease_ttl", "maxLeaseTtlSeconds": "max_lease_ttl"}
     HEADERS = (
         *("auditNonHmacRequestKeys", "auditNonHmacResponseKeys"),
@@ -134,6 +137,7 @@ class AuthBackend(Mounted):
 
     type = "vault:index/authBackend:AuthBackend"
     place = "sys/auth"
+    words = "auth"
     TUNE: Mapping[str, Any] = {
         "defaultLeaseTtl": "",
         "maxLeaseTtl": "",
