@@ -13,7 +13,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,17 @@ def recover(instance: Instance, stack: str) -> None:
         for operation in begun:
             if operation["resource"]["type"] == RELEASE:
                 _undo(instance, operation["type"], operation["resource"]["inputs"])
-        refresh = ["pulumi", "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack]
-        runner.execute(instance, refresh, directory)
+        refresh = ["pulumi", "refresh", "--yes", "--skip-preview", *_taken_over(begun), "--clear-pending-creates"]
+        runner.execute(instance, [*refresh, "--stack", stack], directory)
+
+
+def _taken_over(begun: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was being made in Vault stays, since a mount may hold an operator's secret already: the options for it."""
+    from lab.plugins.vault import known_id  # takes half a second to import
+
+    made = [operation["resource"] for operation in begun if operation["type"] == "creating"]
+    ids = [(resource["urn"], known_id(resource["type"], resource["inputs"])) for resource in made]
+    return [f"--import-pending-creates={urn},{name}" for urn, name in ids if name]
 
 
 def _undo(instance: Instance, begun: str, release: Mapping[str, str]) -> None:

@@ -119,6 +119,17 @@ def test_what_was_begun_is_cleaned_up(lab: Lab, capsys: pytest.CaptureFixture[st
     assert "killed at dev-hosts, dev-simple, dev-mutual" in capsys.readouterr().err
 
 
+def test_what_was_being_made_in_vault_is_taken_over(lab: Lab) -> None:
+    urn = "urn:pulumi:dev::meshgate::a$vault:index/mount:Mount::dev-authority-vault"
+    resource = {"type": "vault:index/mount:Mount", "urn": urn, "inputs": {"path": "asm-c1", "type": "kv"}}
+    begun = [{"type": kind, "resource": resource} for kind in ("creating", "updating")]
+    lab.write(STATE, {"checkpoint": {"latest": {"pending_operations": begun}}})
+    deploy.recover(Instance("dev"), "dev")
+    assert lab.ran == [
+        f"pulumi refresh --yes --skip-preview --import-pending-creates={urn},asm-c1 --clear-pending-creates --stack dev"
+    ]
+
+
 def test_helm_that_cannot_is_no_traceback(lab: Lab) -> None:
     lab.helm_says = "Error: Kubernetes cluster unreachable\n"
     lab.write(STATE, state(hosts="creating"))
