@@ -595,8 +595,8 @@ def test_a_path_in_use_says_how_to_go_on(plugin: Plugin, monkeypatch: pytest.Mon
 
 
 def test_what_a_killed_run_had_begun_is_adopted() -> None:
-    def begun(type_: str, name: str, operation: str = "creating", **inputs: Any) -> dict[str, Any]:
-        return {"type": operation, "resource": {"urn": f"urn::{name}", "type": type_, "inputs": inputs}}
+    def begun(type_: str, urn: str, operation: str = "creating", /, **inputs: Any) -> dict[str, Any]:
+        return {"type": operation, "resource": {"urn": f"urn::{urn}", "type": type_, "inputs": inputs}}
 
     deployment = {
         "resources": [{"urn": "urn::replaced", "type": POLICY, "id": "old"}],
