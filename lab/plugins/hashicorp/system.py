@@ -37,10 +37,10 @@ class Mounted(Kind):
             if "path is already in use" not in error.reason:
                 raise
             raise PluginError(
-                f"{error}. Something is mounted there already: another stack's, or what a run of this one made that "
-                "was killed before it could note it down. If it is another's, choose another path. If it is this one's, "
-                f"take it over, with what it holds: `pulumi import {self.type} NAME {path}`, with the --parent and "
-                f"--provider that this resource has; or take it away: `vault {self.words} disable {path}`"
+                f"{error}. Something is mounted there already: another stack's, or what a killed run of this one has "
+                "made and not noted down. If it is another's, choose another path. If it is this one's, take it over, "
+                f"with what it holds: `pulumi import {self.type} NAME {path}`, with the --parent and --provider that "
+                f"this resource has; or take it away: `vault {self.words} disable {path}`"
             ) from None
         return path, {}
 
