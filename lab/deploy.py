@@ -4,7 +4,7 @@ When the mesh CA waits for its signed chain, the HSM signs it (lab/authority.py)
 needs it. A balancer that is configured by hand gets what the stack hands out for it (lab/balancer.py).
 
 A killed Pulumi leaves its lock, and the operations that it had begun. Of Helm's releases among them Pulumi does not
-know whether they are there, and Helm refuses to install over one that is.
+know whether they are there, and Helm refuses to install over one that is. What was being made in Vault is taken over.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab import authority, balancer
+from lab import authority, balancer, files
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
@@ -64,17 +64,22 @@ def recover(instance: Instance, stack: str) -> None:
         for operation in begun:
             if operation["resource"]["type"] == RELEASE:
                 _undo(instance, operation["type"], operation["resource"]["inputs"])
-        refresh = ["pulumi", "refresh", "--yes", "--skip-preview", *_taken_over(begun), "--clear-pending-creates"]
-        runner.execute(instance, [*refresh, "--stack", stack], directory)
+        _adopt(instance, stack, file, directory)
+        refresh = ["pulumi", "refresh", "--yes", "--skip-preview", "--clear-pending-creates", "--stack", stack]
+        runner.execute(instance, refresh, directory)
 
 
-def _taken_over(begun: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was being made in Vault stays, since a mount may hold an operator's secret already: the options for it."""
-    from lab.plugins.vault import known_id  # takes half a second to import
+def _adopt(instance: Instance, stack: str, state: Path, directory: Path) -> None:
+    """Note down what was being made in Vault: a mount may hold an operator's secret already, and is made only once."""
+    from lab.plugins.vault import adopt  # takes half a second to import
 
-    made = [operation["resource"] for operation in begun if operation["type"] == "creating"]
-    ids = [(resource["urn"], known_id(resource["type"], resource["inputs"])) for resource in made]
-    return [f"--import-pending-creates={urn},{name}" for urn, name in ids if name]
+    content = json.loads(state.read_text())
+    deployment = content["checkpoint"]["latest"]
+    if adopt(deployment):
+        adopted = {"version": content["version"], "deployment": deployment}
+        file = files.write(directory / "adopted.json", json.dumps(adopted))
+        runner.execute(instance, ["pulumi", "stack", "import", "--file", str(file), "--stack", stack], directory)
+        file.unlink()
 
 
 def _undo(instance: Instance, begun: str, release: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lab import deploy
+from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
 
@@ -67,7 +68,7 @@ def state(**begun: str) -> dict[str, Any]:
         }
         for name, kind in begun.items()
     ]
-    return {"checkpoint": {"latest": {"resources": [], "pending_operations": operations}}}
+    return {"version": 3, "checkpoint": {"latest": {"resources": [], "pending_operations": operations}}}
 
 
 def test_the_first_deployment_finds_nothing(lab: Lab) -> None:
@@ -119,15 +120,31 @@ def test_what_was_begun_is_cleaned_up(lab: Lab, capsys: pytest.CaptureFixture[st
     assert "killed at dev-hosts, dev-simple, dev-mutual" in capsys.readouterr().err
 
 
-def test_what_was_being_made_in_vault_is_taken_over(lab: Lab) -> None:
+def test_what_was_being_made_in_vault_is_taken_over(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     urn = "urn:pulumi:dev::meshgate::a$vault:index/mount:Mount::dev-authority-vault"
     resource = {"type": "vault:index/mount:Mount", "urn": urn, "inputs": {"path": "asm-c1", "type": "kv"}}
-    begun = [{"type": kind, "resource": resource} for kind in ("creating", "updating")]
-    lab.write(STATE, {"checkpoint": {"latest": {"pending_operations": begun}}})
+    begun = [{"type": "creating", "resource": resource}]
+    lab.write(STATE, {"version": 3, "checkpoint": {"latest": {"pending_operations": begun}}})
+    imported: list[dict[str, Any]] = []
+    execute = runner.execute
+
+    def look(instance: Instance, program: Sequence[str], *more: Any) -> int:
+        if "import" in program:
+            file = Path(program[4])
+            imported.append(json.loads(file.read_text()))
+            assert file.stat().st_mode & 0o777 == 0o600
+        return execute(instance, program, *more)
+
+    monkeypatch.setattr(runner, "execute", look)
     deploy.recover(Instance("dev"), "dev")
-    assert lab.ran == [
-        f"pulumi refresh --yes --skip-preview --import-pending-creates={urn},asm-c1 --clear-pending-creates --stack dev"
+    assert [line.split(" --file ")[0] for line in lab.ran] == [
+        "pulumi stack import",
+        "pulumi refresh --yes --skip-preview --clear-pending-creates --stack dev",
     ]
+    (content,) = imported
+    assert content["version"] == 3
+    assert [(it["urn"], it["id"]) for it in content["deployment"]["resources"]] == [(urn, "asm-c1")]
+    assert not list(lab.directory.glob("**/adopted.json"))
 
 
 def test_helm_that_cannot_is_no_traceback(lab: Lab) -> None:
