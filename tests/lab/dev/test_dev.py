@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from lab.instance import Instance
-from lab.machine import enter
 from tests.deployment import UP, Stack, kubectl, stack_file, write_stack_file
 from tests.lab.outcomes import Outcomes, verify
+from tests.lab.steady import SteadyRequests, webapp
 
 pytestmark = pytest.mark.lab
 
@@ -60,7 +59,7 @@ def test_t8_a_new_certificate_without_a_failed_request(dev: Stack, lab: Instance
     config["meshgate:ingress"]["certificates"]["webapp-credential"]["validityHours"] = 2000
     changed = Stack(lab, "dev", write_stack_file(tmp_path, "dev", config))
 
-    with _SteadyRequests(dev, tmp_path) as requests:
+    with SteadyRequests(webapp(dev, "simple", tmp_path)) as requests:
         changes = changed.changes(*UP)
         assert changes.get("replace") == 1, changes
         assert changes.get("update") == 1, changes
@@ -80,50 +79,9 @@ def test_t8_a_new_certificate_without_a_failed_request(dev: Stack, lab: Instance
     dev.pulumi(*UP)
 
 
-class _SteadyRequests:
-    """New connections to the gateway `simple`, one after another, while the body runs."""
-
-    def __init__(self, dev: Stack, directory: Path) -> None:
-        self.command = _curl(dev, directory, "--output", "/dev/null", "--fail")
-        self.stopping = threading.Event()
-        self.failures: list[str] = []
-        self.count = 0
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        while not self.stopping.is_set() and self.count < 5000:
-            done = subprocess.run(self.command, capture_output=True, text=True)
-            self.count += 1
-            if done.returncode != 0:
-                self.failures.append(f"request {self.count}: exit {done.returncode}: {done.stderr}")
-            self.stopping.wait(0.05)
-
-    def __enter__(self) -> _SteadyRequests:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stopping.set()
-        self.thread.join()
-
-
-def _curl(dev: Stack, directory: Path, *arguments: str) -> list[str]:
-    outputs = dev.outputs()
-    root = directory / "root.pem"
-    root.write_text(outputs["ingress_root_certificates"]["webapp"])
-    address = outputs["ingress_gateways"]["simple"]["address"]
-    return [
-        *enter(dev.instance, "client-a"),
-        *("curl", "--silent", "--show-error", "--max-time", "5", "--cacert", str(root)),
-        *("--resolve", f"webapp.istioinaction.io:443:{address}"),
-        *arguments,
-        "https://webapp.istioinaction.io/api/catalog",
-    ]
-
-
 def _served(dev: Stack, directory: Path) -> x509.Certificate:
     """The leaf that the gateway `simple` serves."""
-    command = _curl(dev, directory, "--output", "/dev/null", "--write-out", "%{certs}")
+    command = webapp(dev, "simple", directory, "--write-out", "%{certs}")
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return x509.load_pem_x509_certificates(shown.encode())[0]
 
