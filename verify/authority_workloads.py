@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import base64
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,20 +19,28 @@ from lightkube.resources.core_v1 import Pod
 
 from settings import Settings
 from settings.mesh import IstiodMesh
-from verify.certificates import described, fingerprint, issued_by
+from verify.certificates import common_name_of, described, fingerprint, issued_by
 from verify.context import Context
-from verify.envoy import Proxies
+from verify.envoy import Proxies, secrets
 from verify.errors import VerifyError
 from verify.exchange import EgressGateway, differs, judged
 from verify.mesh import CALLER
 from verify.probe import Outcome, Probe
 from verify.shell import Local
+from verify.workload import LABELS
 
 SCENARIO = "authority"
 ROW = "H4"
 
 OWN, TRUSTED = "default", "ROOTCA"
 """Istio's names for what a proxy proves itself by, and for what it trusts."""
+
+MESH_PODS = {"security.istio.io/tlsMode": "istio"}
+"""Istio gives this label to every pod that has a proxy."""
+
+WORKERS = 8
+SHOWN = 5
+"""How many proxies that fall short are told of."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +55,9 @@ class Held:
     @classmethod
     def of(cls, dump: dict[str, Any]) -> Held:
         """Read an Envoy's dump of its secrets."""
-        secrets = {str(one.get("name")): one.get("secret", {}) for one in dump.get("configs", [])}
-        own = secrets.get(OWN, {}).get("tls_certificate", {}).get("certificate_chain", {})
-        trusted = secrets.get(TRUSTED, {}).get("validation_context", {}).get("trusted_ca", {})
+        held = {str(one.get("name")): one.get("secret", {}) for one in dump.get("configs", [])}
+        own = held.get(OWN, {}).get("tls_certificate", {}).get("certificate_chain", {})
+        trusted = held.get(TRUSTED, {}).get("validation_context", {}).get("trusted_ca", {})
         return cls(_certificates(own), _certificates(trusted))
 
 
@@ -72,6 +82,13 @@ def probes(settings: Settings) -> Iterator[Probe]:
             "root; it trusts that root",
             attempt=attempt,
         )
+    yield Probe(
+        row=ROW,
+        scenario=SCENARIO,
+        expected="every proxy of the mesh trusts the roots of the mesh CA, all of them and no other, and has a "
+        "certificate that goes back to one of them",
+        attempt=_everybody,
+    )
 
 
 def _gateways(settings: Settings) -> Iterator[tuple[str, partial[Outcome]]]:
@@ -105,13 +122,50 @@ def _gateway(namespace: str, labels: dict[str, str], context: Context) -> Outcom
     return _judged(context, f"gateway {identity}", context.gateway(namespace, labels), identity, None)
 
 
+def _everybody(context: Context) -> Outcome:
+    """As a rotation of the root needs it between its steps; whose certificates there are is told."""
+    roots = _roots(context)
+    pods = [pod for pod in context.kube.everywhere(Pod, MESH_PODS) if _stays(pod)]
+
+    def seen(pod: Pod) -> tuple[str, list[str]]:
+        """The issuer of its certificate, and what is wrong."""
+        assert pod.metadata is not None
+        namespace, name = str(pod.metadata.namespace), str(pod.metadata.name)
+        try:
+            held = Held.of(secrets(context.kube, namespace, name))
+        except VerifyError as error:
+            return "", [str(error)]
+        issuer = common_name_of(held.chain[0].issuer) if held.chain else "nobody"
+        return issuer, [f"{namespace}/{name}: {fault}" for fault in root_faults(held, roots)]
+
+    with ThreadPoolExecutor(WORKERS) as side_by_side:
+        all_seen = list(side_by_side.map(seen, pods))
+    issuers = Counter(issuer for issuer, _ in all_seen)
+    observed = f"{len(pods)} proxies, certificates of " + ", ".join(f"{who} ({n})" for who, n in issuers.items())
+    faults = [fault for _, some in all_seen for fault in some] if pods else ["no pod has a proxy"]
+    more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    return judged(observed, [*faults[:SHOWN], *more], f"the proxies' own word: {observed}")
+
+
+def _stays(pod: Pod) -> bool:
+    """Whether its proxy can be asked: probe pods come and go."""
+    assert pod.metadata is not None
+    conditions = (pod.status and pod.status.conditions) or []
+    ready = any(condition.type == "Ready" and condition.status == "True" for condition in conditions)
+    return ready and not pod.metadata.deletionTimestamp and not LABELS.items() <= (pod.metadata.labels or {}).items()
+
+
+def _roots(context: Context) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(context.contracts["authority"]["root_certificate"].encode())
+
+
 def _account(pod: Pod) -> str:
     return str(pod.spec and pod.spec.serviceAccountName)
 
 
 def _judged(context: Context, who: str, proxies: Proxies, identity: str, key: bytes | None) -> Outcome:
     """Every one of the proxies."""
-    roots = x509.load_pem_x509_certificates(context.contracts["authority"]["root_certificate"].encode())
+    roots = _roots(context)
     held = [Held.of(dump) for dump in proxies.secrets()]
     if not held:
         raise VerifyError(f"no proxy runs: {who}")
@@ -148,14 +202,19 @@ def chain_faults(held: Held, roots: Sequence[x509.Certificate], identity: str, k
     ]
     if signer in roots:
         faults.append("the root itself signed it, not an intermediate")
-    if not any(issued_by(held.chain[-1], root) for root in roots):
-        faults.append("its chain does not end at a root of the mesh CA")
     if key is not None and _key(signer) != key:
         faults.append(f"{fingerprint(signer)} signed it, not the active generation")
+    return [*faults, *root_faults(held, roots)]
+
+
+def root_faults(held: Held, roots: Sequence[x509.Certificate]) -> list[str]:
+    """Whether a proxy's certificate goes back to one of the roots, and whether it trusts all of them and no other."""
+    faults = []
+    if not held.chain or not any(issued_by(held.chain[-1], root) for root in roots):
+        faults.append("its chain does not end at a root of the mesh CA")
     if set(held.trusted) != set(roots):
-        faults.append(
-            f"it trusts {', '.join(map(fingerprint, held.trusted)) or 'nobody'}, not the roots of the mesh CA"
-        )
+        trusted = ", ".join(map(fingerprint, held.trusted)) or "nobody"
+        faults.append(f"it trusts {trusted}, not the roots of the mesh CA")
     return faults
 
 

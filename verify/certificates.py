@@ -104,7 +104,7 @@ def described(presented: Sequence[x509.Certificate]) -> str:
     """The presented chain in words."""
     if not presented:
         return "no certificate"
-    return f"leaf {_who(presented[0])} issued by {_cn(presented[0].issuer)}"
+    return f"leaf {_who(presented[0])} issued by {common_name_of(presented[0].issuer)}"
 
 
 def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -117,14 +117,15 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _who(certificate: x509.Certificate) -> str:
-    return _cn(certificate.subject)
+    return common_name_of(certificate.subject)
 
 
-def _cn(name: x509.Name) -> str:
+def common_name_of(name: x509.Name) -> str:
+    """What people call it."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(found[0].value) if found else name.rfc4514_string()
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """A certificate by its name and SHA-256, as people compare it."""
-    return f"{_cn(certificate.subject)} (SHA-256 {certificate.fingerprint(SHA256()).hex(':').upper()})"
+    return f"{common_name_of(certificate.subject)} (SHA-256 {certificate.fingerprint(SHA256()).hex(':').upper()})"

@@ -129,9 +129,8 @@ class Proxies:
         return "".join(self._administration("certs"))
 
     def secrets(self) -> list[dict[str, Any]]:
-        """By what each of the proxies proves itself and what it trusts, as `istioctl proxy-config secret` shows it; no
-        keys are in it."""
-        return [json.loads(said) for said in self._administration("config_dump?resource=dynamic_active_secrets")]
+        """What each of the proxies proves itself by and trusts."""
+        return [secrets(self.kube, self.namespace, pod) for pod in self.kube.pods(self.namespace, self.labels)]
 
     def control_planes(self) -> list[str]:
         """Name of the istiod's pod that each of the proxies is connected to."""
@@ -155,12 +154,22 @@ class Proxies:
     def _administration(self, path: str) -> Iterator[str]:
         """What each proxy's administration interface says."""
         for pod in self.kube.pods(self.namespace, self.labels):
-            command = ["pilot-agent", "request", "GET", path]
-            done = self.kube.run(self.namespace, pod, CONTAINER, command, timeout=15)
-            if done.exit_code:
-                raise VerifyError(f"cannot ask the proxy of pod {self.namespace}/{pod}: {done.stderr.strip()}")
-            yield done.stdout
+            yield _ask(self.kube, self.namespace, pod, path)
 
     @property
     def _selector(self) -> str:
         return ",".join(f"{key}={value}" for key, value in self.labels.items())
+
+
+def secrets(kube: Kube, namespace: str, pod: str) -> dict[str, Any]:
+    """What a pod's proxy proves itself by and trusts, as `istioctl proxy-config secret` shows it; no keys are in it."""
+    found: dict[str, Any] = json.loads(_ask(kube, namespace, pod, "config_dump?resource=dynamic_active_secrets"))
+    return found
+
+
+def _ask(kube: Kube, namespace: str, pod: str, path: str) -> str:
+    """What the administration interface of a pod's proxy says."""
+    done = kube.run(namespace, pod, CONTAINER, ["pilot-agent", "request", "GET", path], timeout=15)
+    if done.exit_code:
+        raise VerifyError(f"cannot ask the proxy of pod {namespace}/{pod}: {done.stderr.strip()}")
+    return done.stdout

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pkcs11
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from lightkube.models.core_v1 import PodSpec
+from lightkube.models.core_v1 import PodCondition, PodSpec, PodStatus
+from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Pod
 from pkcs11 import Attribute, KeyType, ObjectClass
 from pkcs11.exceptions import AttributeSensitive, KeyUnextractable, PinIncorrect
@@ -31,6 +33,7 @@ from verify.certificates import Issued, common_name
 from verify.errors import VerifyError
 from verify.probe import Outcome
 from verify.shell import Completed
+from verify.workload import LABELS
 
 CHAIN = mesh_ca.chain("2026")
 IDENTITY = "spiffe://cluster.local/ns/{namespace}/sa/{account}"
@@ -180,7 +183,7 @@ def test_a_pin_is_this_users_alone_and_a_wrong_one_is_tried_once(
             tried.append(user_pin)
             raise PinIncorrect
 
-    monkeypatch.setattr(authority_token.pkcs11, "lib", lambda module: Library())
+    monkeypatch.setattr(pkcs11, "lib", lambda module: Library())
     access = _access(str(pin))
 
     def look() -> None:
@@ -229,6 +232,17 @@ class Mesh(Cluster):
 
     def pods(self, namespace: str, labels: dict[str, str]) -> list[str]:
         return ["pod"]
+
+    def everywhere(self, kind: type[Any], labels: Mapping[str, str]) -> list[Any]:
+        assert labels == {"security.istio.io/tlsMode": "istio"}
+        ready = PodStatus(conditions=[PodCondition(type="Ready", status="True")])
+        late = PodStatus(conditions=[PodCondition(type="Ready", status="False")])
+
+        def pod(name: str, status: PodStatus = ready, **metadata: Any) -> Pod:
+            return Pod(metadata=ObjectMeta(name=name, namespace="team-x", **metadata), status=status)
+
+        left = [pod("late", late), pod("going", deletionTimestamp=datetime.now(UTC)), pod("probe", labels=LABELS)]
+        return left if self.broken == "no proxy" else [pod("a"), *left, pod("b")]
 
     def run(
         self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float, stdin: str = ""
@@ -291,9 +305,10 @@ def test_a_new_certificate_is_of_the_active_generation_a_gateways_may_be_older(
     settings: Settings, tmp_path: Path
 ) -> None:
     outcomes = _workload_outcomes(settings, tmp_path, "another generation")
-    assert [outcome.ok for outcome in outcomes] == [False, True, True, True]
+    assert [outcome.ok for outcome in outcomes] == [False, True, True, True, True]
     assert "signed it, not the active generation" in outcomes[0].observed
     assert "issued by 2025" in outcomes[1].observed
+    assert outcomes[4].observed == "2 proxies, certificates of 2025 (2)"
 
 
 @pytest.mark.parametrize(
@@ -308,16 +323,17 @@ def test_a_new_certificate_is_of_the_active_generation_a_gateways_may_be_older(
     ],
 )
 def test_what_a_workload_holds_can_be_wrong(settings: Settings, tmp_path: Path, broken: str, why: str) -> None:
-    for outcome in _workload_outcomes(settings, tmp_path, broken):
+    *some, everybody = _workload_outcomes(settings, tmp_path, broken)
+    for outcome in [*some, *([everybody] if "foreign" in broken or "trusted" in broken else [])]:
         assert outcome.ok is False
         assert why in outcome.observed
 
 
 def test_sidecar_and_gateways_hold_what_the_active_generation_signed(settings: Settings, tmp_path: Path) -> None:
     outcomes = _workload_outcomes(settings, tmp_path, "")
-    assert [outcome.ok for outcome in outcomes] == [True] * 4
+    assert [outcome.ok for outcome in outcomes] == [True] * 5
     for outcome, who in zip(
-        outcomes, ("sidecar of caller", "istio-egress/sa/gw", "istio-ingress/sa/gw", ""), strict=True
+        outcomes[:4], ("sidecar of caller", "istio-egress/sa/gw", "istio-ingress/sa/gw", ""), strict=True
     ):
         assert who in outcome.evidence
         assert "certificate: OK" in outcome.evidence
@@ -325,7 +341,7 @@ def test_sidecar_and_gateways_hold_what_the_active_generation_signed(settings: S
 
 def test_without_a_gateway_nothing_is_proven(settings: Settings, tmp_path: Path) -> None:
     outcomes = _workload_outcomes(settings, tmp_path, "no gateway")
-    assert [outcome.ok for outcome in outcomes] == [True, False, False, False]
+    assert [outcome.ok for outcome in outcomes] == [True, False, False, False, True]
 
 
 def test_a_managed_mesh_has_another_ca(gke: dict[str, Any]) -> None:
@@ -335,6 +351,11 @@ def test_a_managed_mesh_has_another_ca(gke: dict[str, Any]) -> None:
     gke["network"]["firewall"] = {**gke["network"].get("firewall", {}), "inClusterIstiod": False}
     rows = {probe.row for probe in scenarios.probes(load(gke)).values()}
     assert not rows & {"H1", "H2", "H4", "H6", "H9"}
+
+
+def test_where_nobody_has_a_proxy_nothing_is_proven(settings: Settings, tmp_path: Path) -> None:
+    outcome = _workload_outcomes(settings, tmp_path, "no proxy")[-1]
+    assert (outcome.ok, outcome.observed.endswith("no pod has a proxy")) == (False, True)
 
 
 # Outputs

@@ -47,12 +47,17 @@ class Cluster(FakeKube):
 
     def pod(self, namespace: str, name: str) -> Pod:
         pod = next(
-            item for item in self.created if isinstance(item, Pod) and item.metadata and item.metadata.name == name
+            item
+            for item in self.created
+            if isinstance(item, Pod)
+            and item.metadata
+            and (item.metadata.namespace, item.metadata.name) == (namespace, name)
         )
         assert pod.metadata
         assert pod.metadata.labels
         assert pod.spec
-        if self.injects and pod.metadata.labels["sidecar.istio.io/inject"] == "true" and not pod.spec.initContainers:
+        asks = pod.metadata.labels.get("sidecar.istio.io/inject") == "true"
+        if self.injects and asks and not pod.spec.initContainers:
             pod.spec.initContainers = [ContainerModel(name="istio-proxy")]
         status = ContainerStatus(name="probe", image="", imageID="", ready=False, restartCount=0)
         status.state = ContainerState(waiting=self.waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lightkube.resources.admissionregistration_v1 import MutatingWebhookConfigur
 from lightkube.resources.core_v1 import Namespace, Pod
 
 from components.mesh.istio import SERVICE_PORTS
+from components.mesh.revision_tags import INJECT_LABEL
 from settings import Settings, load
 from tests.unit.test_verify_pods import Cluster
 from tests.unit.verify_fakes import context, transfer
@@ -66,37 +68,23 @@ class ControlPlane(Cluster):
         return [MutatingWebhookConfiguration(metadata=metadata, webhooks=[webhook])]
 
     def pod(self, namespace: str, name: str) -> Pod:
-        (made,) = [
-            item
-            for item in self.created
-            if isinstance(item, Pod)
-            and item.metadata
-            and (item.metadata.namespace, item.metadata.name) == (namespace, name)
-        ]
-        follows = {
-            item.metadata.name: item.metadata.labels.get("istio.io/rev")
-            for item in self.created
-            if isinstance(item, Namespace)
-        }
-        revision = {"stable": "1-31-1", None: None}.get(
-            follows.get(namespace, "1-32-0"), follows.get(namespace, "1-32-0")
-        )
-        assert made.metadata
-        assert made.metadata.labels is not None
+        pod = super().pod(namespace, name)
+        assert pod.spec
+        assert pod.metadata
+        assert pod.metadata.labels is not None
+        revision = self._follows(namespace)
         if self.broken == "everybody is injected":
             revision = revision or "1-31-1"
-        if revision and self.broken != "nobody is injected" and "sidecar.istio.io/inject" not in made.metadata.labels:
-            assert made.spec
-            made.spec.initContainers = [Container(name="istio-proxy")]
-            made.metadata.labels["istio.io/rev"] = "1-30-0" if self.broken == "another injector" else revision
-        self.injects = False
-        made_again = next(item for item in self.created if item is made)
-        ready = super().pod(namespace, name) if "sidecar.istio.io/inject" in made.metadata.labels else None
-        if ready is None:
-            from lightkube.models.core_v1 import PodCondition, PodStatus
+        if revision and self.broken != "nobody is injected" and pod.metadata.labels.get(INJECT_LABEL) != "false":
+            pod.spec.initContainers = [Container(name="istio-proxy")]
+            pod.metadata.labels["istio.io/rev"] = "1-30-0" if self.broken == "another injector" else revision
+        return pod
 
-            made_again.status = PodStatus(conditions=[PodCondition(type="Ready", status="True")])
-        return made_again
+    def _follows(self, namespace: str) -> str | None:
+        """The revision that a namespace's pods get; team-x was moved."""
+        made: list[Any] = [item for item in self.created if isinstance(item, Namespace)]
+        labels = {item.metadata.name: item.metadata.labels.get("istio.io/rev") for item in made} | {"team-x": "1-32-0"}
+        return "1-31-1" if labels[namespace] == "stable" else labels[namespace]
 
     def pods(self, namespace: str, labels: dict[str, str]) -> list[str]:
         return [f"istiod-{labels['istio.io/rev']}-abc"] if labels.get("app") == "istiod" else [labels["app"]]
@@ -106,15 +94,9 @@ class ControlPlane(Cluster):
     ) -> Completed:
         self.ran.append((pod, list(command)))
         if command[0] == "pilot-agent":
-            follows = next((name.rpartition("-1-")[2] for name in [namespace] if name.endswith("-1-32-0")), "")
-            revision = "1-32-0" if follows or namespace == "team-x" else "1-31-1"
-            if self.broken == "connected elsewhere":
-                revision = "1-30-0"
-            return Completed(
-                0,
-                f'control_plane.identifier: "{{\\"Component\\":\\"istiod\\",\\"ID\\":\\"istiod-{revision}-abc\\"}}"\n',
-                "",
-            )
+            revision = "1-30-0" if self.broken == "connected elsewhere" else self._follows(namespace)
+            identifier = json.dumps(json.dumps({"Component": "istiod", "ID": f"istiod-{revision}-abc"}))
+            return Completed(0, f"control_plane.identifier: {identifier}\n", "")
         if command[0] == "sh":
             return Completed(0, "", "")
         url = command[-1]
@@ -180,23 +162,13 @@ def test_each_probe_fails_for_its_own_reason(
 def test_namespaces_are_labelled_as_they_should_be(settings: Settings, tmp_path: Path) -> None:
     plane = ControlPlane()
     outcomes = _outcomes(settings, tmp_path, plane)
-    labels = [
-        item.metadata.labels.get("istio.io/rev")
-        for item in plane.created
-        if isinstance(item, Namespace) and item.metadata
-    ]
-    assert labels == ["stable", None, "1-32-0"]
+    namespaces: list[Any] = [item for item in plane.created if isinstance(item, Namespace)]
+    assert [item.metadata.labels.get("istio.io/rev") for item in namespaces] == ["stable", None, "1-32-0"]
     assert outcomes[UNLABELLED][0].pair is outcomes[FOLLOWING][0]
     # The namespace's label alone decides.
-    asking = [
-        item
-        for item in plane.created
-        if isinstance(item, Pod) and item.metadata and "outsider" not in str(item.metadata.name)
-    ]
-    assert asking
-    for pod in asking:
-        assert pod.metadata
-        assert "sidecar.istio.io/inject" not in (pod.metadata.labels or {})
+    pods: list[Any] = [item for item in plane.created if isinstance(item, Pod)]
+    assert {pod.metadata.name for pod in pods if INJECT_LABEL in pod.metadata.labels} == {"outsider"}
+    assert len(pods) == 5
 
 
 def test_one_revision_alone(dev_config: dict[str, Any]) -> None:
