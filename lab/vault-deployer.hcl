@@ -42,10 +42,12 @@ path "auth/asm-c1/hsm/role/istiod" {
   capabilities = ["create", "read", "update", "delete"]
 }
 
-# `python -m authority provision` writes the secret: kv version 2, then version 1.
-path "asm-c1/config" {
+# With kv version 2: how many versions of the secret are kept.
+path "asm-c1/metadata/hsm" {
   capabilities = ["create", "read", "update"]
 }
+
+# `python -m authority provision` writes the secret: kv version 2, then version 1.
 path "asm-c1/data/hsm" {
   capabilities = ["create", "update"]
 }
