@@ -44,6 +44,8 @@ class FakeVault(BaseAdapter):
         response.url = str(request.url)
         response.request = request
         response.headers["Content-Type"] = "application/json"
+        if status == 307:
+            response.headers["Location"] = "https://elsewhere.example.com/v1/"
         response._content = b"" if answer is None else json.dumps(answer).encode()
         return response
 
