@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import pulumi
@@ -104,7 +105,7 @@ class Upstream:
         return pulumi_vault.Provider(
             f"{self._name}-vault",
             address=self._vault.address,
-            ca_cert_file=self._vault.ca,
+            ca_cert_file=str(Path(self._vault.ca).expanduser()),
             skip_tls_verify=False,
         )
 

@@ -1,9 +1,10 @@
-"""The configuration of dev, and an API server to run its preflight against."""
+"""The environments' configurations, and an API server and a Vault to run their preflights against."""
 
 from __future__ import annotations
 
 import gc
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, get_args
+from unittest import mock
 
 import pytest
 import yaml
@@ -21,6 +23,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import NameOID
 
 from settings import Layer, requires
+from tests.unit import mesh_ca
+from tests.unit.fake_vault import TOKEN, FakeVault, fake_vault
 from tests.unit.program import Program, run
 
 CHECKOUT = Path(__file__).parents[2]
@@ -76,7 +80,7 @@ def node(name: str, address: str, pods: str, pool: str, taint: str = "") -> dict
     """A Node as the API server shows it."""
     taints = [{"key": "dedicated", "value": taint, "effect": "NoSchedule"}] if taint else []
     return {
-        "metadata": {"name": name, "labels": {"cloud.google.com/gke-nodepool": pool}},
+        "metadata": {"name": name, "labels": {"cloud.google.com/gke-nodepool": pool, "meshgate.dev/pool": pool}},
         "spec": {"podCIDR": pods, "taints": taints},
         "status": {"addresses": [{"type": "InternalIP", "address": address}]},
     }
@@ -120,13 +124,26 @@ def part(config: Mapping[str, Any], layers: Sequence[Layer], stack: str | Mappin
     }
 
 
-def on_cluster(cluster: FakeCluster, directory: Path) -> dict[str, Any]:
-    """The configuration of dev, with a kubeconfig in `directory` that reaches the fake cluster."""
+@contextmanager
+def on_site(environment: str, directory: Path) -> Iterator[dict[str, Any]]:
+    """The configuration of dev or onprem, on a fake cluster and with a fake Vault as long as it is used.
+
+    Its mesh CA has its chain, and the files that it names are in `directory`.
+    """
+    with fake_cluster() as cluster, fake_vault(directory) as vault, mock.patch.dict(os.environ, VAULT_TOKEN=TOKEN):
+        yield _reaching(environment, cluster, vault, directory)
+
+
+def _reaching(environment: str, cluster: FakeCluster, vault: FakeVault, directory: Path) -> dict[str, Any]:
     kubeconfig = directory / "kubeconfig"
     kubeconfig.write_text(yaml.safe_dump(cluster.kubeconfig()))
-    config = stack_file("dev")
+    config = stack_file(environment)
     config["cluster"]["kubeconfig"] = str(kubeconfig)
-    config["teams"]["credentials"] = _credentials(config["teams"]["credentials"], directory)
+    config["authority"]["vault"] |= vault.settings
+    for generation in config["authority"]["generations"]:
+        generation["chain"] = mesh_ca.chain(f"{environment}-authority-{generation['name']}-request")
+    if credentials := config["teams"].get("credentials"):
+        config["teams"]["credentials"] = _credentials(credentials, directory)
     return config
 
 
@@ -157,9 +174,23 @@ def _credentials(credentials: Mapping[str, Mapping[str, str]], directory: Path) 
 
 
 @pytest.fixture
-def dev(cluster: FakeCluster, tmp_path: Path) -> dict[str, Any]:
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeVault]:
+    """A Vault that is ready, and an operator who is logged in."""
+    monkeypatch.setenv("VAULT_TOKEN", TOKEN)
+    with fake_vault(tmp_path) as vault:
+        yield vault
+
+
+@pytest.fixture
+def dev(cluster: FakeCluster, vault: FakeVault, tmp_path: Path) -> dict[str, Any]:
     """The configuration of dev on the fake cluster; each test may change its own copy."""
-    return on_cluster(cluster, tmp_path)
+    return _reaching("dev", cluster, vault, tmp_path)
+
+
+@pytest.fixture
+def onprem(cluster: FakeCluster, vault: FakeVault, tmp_path: Path) -> dict[str, Any]:
+    """The configuration of onprem on the fake cluster; each test may change its own copy."""
+    return _reaching("onprem", cluster, vault, tmp_path)
 
 
 @pytest.fixture
@@ -195,5 +226,12 @@ def eks_program() -> Program:
 @pytest.fixture(scope="session")
 def dev_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """What dev registers: one run for all tests that only look at it."""
-    with fake_cluster() as cluster:
-        return run(on_cluster(cluster, tmp_path_factory.mktemp("dev")))
+    with on_site("dev", tmp_path_factory.mktemp("dev")) as config:
+        return run(config)
+
+
+@pytest.fixture(scope="session")
+def onprem_program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """What onprem registers once its mesh CA is signed: one run for all tests that only look at it."""
+    with on_site("onprem", tmp_path_factory.mktemp("onprem")) as config:
+        return run(config, stack="onprem")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from hashlib import sha256
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -14,6 +15,7 @@ from cryptography.x509.oid import NameOID
 PEM = serialization.Encoding.PEM
 
 
+@cache
 def request(resource: str) -> str:
     """The request that the mocks give a CertRequest of this name, PEM."""
     builder = x509.CertificateSigningRequestBuilder(_name(resource))
@@ -64,7 +66,8 @@ _SIGNS = x509.KeyUsage(
 
 @cache
 def _key(name: str) -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
+    """The same in every process: a program that runs beside the tests meets the chains made here."""
+    return ec.derive_private_key(int.from_bytes(sha256(name.encode()).digest()[:31]), ec.SECP256R1())
 
 
 def _name(common_name: str) -> x509.Name:

@@ -15,12 +15,26 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 COMMON = {
-    "meshgate:authority:SelfSignedMeshCa",
-    "meshgate:authority:PrivateCa",
     "meshgate:mesh:Istio",
     "meshgate:egress:TeamAdmission",
     "meshgate:egress:EgressGateway",
     "meshgate:teams:Team",
+}
+SELF_SIGNED = {"meshgate:authority:SelfSignedMeshCa", "meshgate:authority:PrivateCa"}
+HSM = {
+    "meshgate:authority:HsmMeshCa",
+    "meshgate:authority:HsmCredential",
+    "meshgate:authority:TokenReviewer",
+    # Of the gateways' certificates.
+    "meshgate:authority:PrivateCa",
+}
+ONPREM = {
+    "meshgate:cluster:OnpremCluster",
+    "meshgate:gateway_pool:OnpremGatewayPool",
+    "meshgate:ingress:Ingress",
+    "meshgate:ingress:Coolstore",
+    "meshgate:ingress:Credential",
+    "meshgate:ingress:IngressGateway",
 }
 EDGE = {
     "meshgate:edge:Edge",
@@ -32,18 +46,13 @@ EDGE = {
 }
 COMPONENTS = {
     "dev": COMMON
+    | HSM
+    | ONPREM
     | EDGE
-    | {
-        "meshgate:cluster:OnpremCluster",
-        "meshgate:gateway_pool:OnpremGatewayPool",
-        "meshgate:teams:Credential",
-        "meshgate:workload_identity:ExistingWorkloadIdentity",
-        "meshgate:ingress:Ingress",
-        "meshgate:ingress:Coolstore",
-        "meshgate:ingress:Credential",
-        "meshgate:ingress:IngressGateway",
-    },
+    | {"meshgate:teams:Credential", "meshgate:workload_identity:ExistingWorkloadIdentity"},
+    "onprem": COMMON | HSM | ONPREM,
     "gke": COMMON
+    | SELF_SIGNED
     | {
         "meshgate:network:GkeNetwork",
         "meshgate:network:ProjectApis",
@@ -57,6 +66,7 @@ COMPONENTS = {
         "meshgate:workload_identity:GkeWorkloadIdentity",
     },
     "eks": COMMON
+    | SELF_SIGNED
     | EDGE
     | {
         "meshgate:network:EksNetwork",
@@ -120,7 +130,7 @@ def test_resources_have_a_parent(program: Program) -> None:
 def test_resources_use_the_one_provider(program: Program, environment: str) -> None:
     providers = {
         cloud: {resource.provider for resource in program.resources if resource.type.startswith(f"{cloud}:")}
-        for cloud in ("kubernetes", "gcp", "aws")
+        for cloud in ("kubernetes", "vault", "gcp", "aws")
     }
     # What makes an EKS cluster one that can be used comes before its contract, and so before the one provider.
     within = {"eks-cluster-kubernetes"} if environment == "eks" else set()
@@ -128,6 +138,7 @@ def test_resources_use_the_one_provider(program: Program, environment: str) -> N
     assert {resource.name for resource in program.resources if resource.provider in within} == (
         {"eks-cluster-load-balancers-release"} if within else set()
     )
+    assert providers["vault"] == ({f"{environment}-vault"} if environment in ("dev", "onprem") else set())
     assert providers["gcp"] == ({"gke-gcp"} if environment == "gke" else set())
     assert providers["aws"] == ({"eks-aws"} if environment == "eks" else set())
 

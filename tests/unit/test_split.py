@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from settings import Layer
-from tests.unit.conftest import CHECKOUT, fake_cluster, on_cluster, part, stack_file
+from tests.unit.conftest import CHECKOUT, on_site, part, stack_file
+from tests.unit.fake_vault import TOKEN
 from tests.unit.program import UPSTREAM, Program, Registered, run
 
 SPLIT: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {
@@ -65,9 +66,8 @@ class Split:
 @pytest.fixture(scope="module", params=SPLIT)
 def split(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Split:
     environment = str(request.param)
-    with fake_cluster() as cluster:
-        directory = tmp_path_factory.mktemp("split")
-        config = on_cluster(cluster, directory) if environment == "dev" else stack_file(environment)
+    with on_site("dev", tmp_path_factory.mktemp("split")) as dev:
+        config = dev if environment == "dev" else stack_file(environment)
         # protect as in production, so that it is compared too.
         config |= {"protect": True}
         whole = run(config)
@@ -128,6 +128,7 @@ def test_every_provider_is_the_same(split: Split) -> None:
                 found.setdefault(provider.name, []).append(provider)
     secrets = {
         "dev-kubernetes": {"kubeconfig"},
+        "dev-vault": set(),
         "gke-kubernetes": {"kubeconfig"},
         "gke-gcp": set(),
         "eks-kubernetes": {"kubeconfig"},
@@ -136,15 +137,15 @@ def test_every_provider_is_the_same(split: Split) -> None:
     }
     assert set(found) == {name for name in secrets if name.startswith(split.environment)}
     for name, providers in found.items():
-        # That within the EKS cluster is in the one stack and in the cluster's.
-        assert len(providers) > 3 or (name == "eks-cluster-kubernetes" and len(providers) == 2)
+        # That within the EKS cluster is in the one stack and in the cluster's, Vault's in the authority's.
+        assert len(providers) > 3 or (name in ("eks-cluster-kubernetes", "dev-vault") and len(providers) == 2)
         assert len({json.dumps(provider.inputs, sort_keys=True) for provider in providers}) == 1
         assert {frozenset(provider.secrets) for provider in providers} == {frozenset(secrets[name])}
 
 
 TOPS = {
     "dev": {
-        "base": {"dev-cluster", "dev-gateway-pool", "dev-authority"},
+        "base": {"dev-cluster", "dev-gateway-pool", "dev-authority", "dev-authority-vault"},
         "mesh": {"dev-mesh"},
         "edge": {"dev-ingress", "dev-edge"},
         "out": {"dev-egress-admission", "dev-egress-gateway"},
@@ -248,7 +249,7 @@ def test_a_changed_value_would_be_seen(split: Split) -> None:
 # What a stack loads
 
 LOADED = {
-    "dev": {"pulumi_kubernetes", "pulumi_tls", "lightkube"},
+    "dev": {"pulumi_kubernetes", "pulumi_tls", "pulumi_vault", "hvac", "lightkube"},
     "dev cluster": {"pulumi_kubernetes", "lightkube"},
     "dev mesh": {"pulumi_kubernetes"},
     "dev tenants": {"pulumi_kubernetes"},
@@ -260,7 +261,7 @@ LOADED = {
 }
 """Those of each stack; each takes seconds, so not every stack is here."""
 
-SDKS = ("pulumi_kubernetes", "pulumi_tls", "pulumi_gcp", "pulumi_aws", "lightkube")
+SDKS = ("pulumi_kubernetes", "pulumi_tls", "pulumi_vault", "pulumi_gcp", "pulumi_aws", "hvac", "lightkube")
 
 SCRIPT = f"""
 import json, sys
@@ -274,9 +275,7 @@ print(json.dumps([name for name in {SDKS!r} if name in sys.modules]))
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The SDKs in memory after a run of each stack in a process of its own."""
-    directory = tmp_path_factory.mktemp("loaded")
-    with fake_cluster() as cluster:
-        dev = on_cluster(cluster, directory)
+    with on_site("dev", tmp_path_factory.mktemp("loaded")) as dev:
         configs = {"dev": dev, "gke": stack_file("gke"), "eks": stack_file("eks")}
         stacks = {"dev": dev, "dev cluster": part(dev, ["cluster"], "base")}
         for stack in LOADED:
@@ -291,7 +290,7 @@ def _started() -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT],
         cwd=CHECKOUT,
-        env={"PYTHONPATH": str(CHECKOUT)},
+        env={"PYTHONPATH": str(CHECKOUT), "VAULT_TOKEN": TOKEN},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
