@@ -64,7 +64,8 @@ def write(client: hvac.Client, path: str, values: Mapping[str, str]) -> int | No
         if version == 2:
             answer = client.secrets.kv.v2.create_or_update_secret(name, secret=dict(values), mount_point=mount)
             return int(answer["data"]["version"])
-        client.secrets.kv.v1.create_or_update_secret(name, secret=dict(values), mount_point=mount)
+        # Without a method hvac reads the secret first, which who writes it need not be allowed.
+        client.secrets.kv.v1.create_or_update_secret(name, secret=dict(values), method="POST", mount_point=mount)
         return None
 
 

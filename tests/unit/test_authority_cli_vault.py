@@ -30,7 +30,7 @@ class FakeVault(BaseAdapter):
         super().__init__()
         self.version = version
         self.secrets: dict[str, list[dict[str, str]]] = {}
-        self.writes = 0
+        self.reads = self.writes = 0
         self.verified: set[Any] = set()
         self.trouble: Callable[[], tuple[int, Any]] | None = None
 
@@ -67,6 +67,7 @@ class FakeVault(BaseAdapter):
             mount, name = ("asm-c1/", path.removeprefix("asm-c1/"))
         assert path.startswith(mount)
         if request.method == "GET":
+            self.reads += 1
             if name not in self.secrets:
                 return 404, {"errors": []}
             latest = self.secrets[name][-1]
@@ -104,7 +105,7 @@ def provision(directory: Path, mount: str = "asm-c1") -> int:
 
 def test_the_secret_is_written_at_once(server: FakeVault, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert provision(tmp_path) == 0
-    assert server.writes == 1
+    assert (server.reads, server.writes) == (0, 1)
     assert server.secrets == {
         "hsm": [
             {
