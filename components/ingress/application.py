@@ -10,6 +10,8 @@ import pulumi_kubernetes as kubernetes
 USER = 1000
 """Any user but root will do; the images name none."""
 
+DRAIN_SECONDS = 5
+
 PRIVILEGED_PORTS = 1024
 """Ports below this one are root's alone, unless the pod's own network says otherwise."""
 
@@ -52,6 +54,12 @@ def http_application(
             tcp_socket=kubernetes.core.v1.TCPSocketActionArgs(port="http"), period_seconds=2
         ),
         resources=kubernetes.core.v1.ResourceRequirementsArgs(requests={"cpu": "10m", "memory": "32Mi"}),
+        # It ends when no proxy sends it requests any more: they learn of that a moment after it is to end.
+        lifecycle=kubernetes.core.v1.LifecycleArgs(
+            pre_stop=kubernetes.core.v1.LifecycleHandlerArgs(
+                sleep=kubernetes.core.v1.SleepActionArgs(seconds=DRAIN_SECONDS)
+            )
+        ),
         security_context=kubernetes.core.v1.SecurityContextArgs(
             run_as_non_root=True,
             run_as_user=USER,
