@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import yaml
 
-from lab import cluster, sim
+from lab import authority, cluster, sim
 from lab import pulumi as runner
 from lab.instance import Instance
 from settings import Layer, requires
@@ -60,6 +60,16 @@ class Stack:
         if check and done.returncode != 0:
             raise AssertionError(f"pulumi {' '.join(arguments)} on {self.name}:\n{done.stdout}\n{done.stderr}")
         return done
+
+    def deploy(self) -> None:
+        """`pulumi up`; when the mesh CA waits, the HSM signs its request, and `pulumi up` again."""
+        self.pulumi(*UP)
+        if self.sign():
+            self.pulumi(*UP)
+
+    def sign(self) -> bool:
+        """Have the HSM sign what waits for it: whether there was something."""
+        return authority.sign(self.instance, self.name, self.config_file)
 
     def changes(self, *arguments: str) -> dict[str, int]:
         """What such a command did: the engine's numbers of resources by operation."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab import balancer
 from lab.instance import Instance
-from tests.deployment import DESTROY, UP, Stack, split, write_stack_file
+from tests.deployment import DESTROY, Stack, split, write_stack_file
 from tests.lab.outcomes import verify
 
 pytestmark = pytest.mark.lab
@@ -22,7 +23,8 @@ def stacks(lab: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     configs = split("dev")
     stacks = {name: Stack(lab, name, write_stack_file(directory, name, configs[name])) for name in STACKS}
     for stack in stacks.values():
-        stack.pulumi(*UP)
+        stack.deploy()
+    balancer.apply(lab, "dev-ingress")
     yield stacks
     for stack in reversed(stacks.values()):
         stack.pulumi(*DESTROY, check=False)
@@ -31,7 +33,7 @@ def stacks(lab: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_ingress_reads_the_layers_below_from_other_stacks(stacks: dict[str, Stack]) -> None:
     outcomes = verify(stacks["dev-ingress"])
     assert outcomes.failed() == []
-    assert outcomes.rows() >= {"T1", "T2", "T3", "T4", "T5", "T6", "T7"}
+    assert outcomes.rows() >= {"T1", "T2", "T3", "T4", "T5", "T6", "T7", "H7"}
 
 
 def test_mesh_reads_the_layers_below_from_another_stack(stacks: dict[str, Stack]) -> None:

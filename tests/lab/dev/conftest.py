@@ -6,14 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab import balancer
 from lab.instance import Instance
-from tests.deployment import CHECKOUT, DESTROY, UP, Stack
+from tests.deployment import CHECKOUT, DESTROY, Stack
 
 
 @pytest.fixture(scope="package")
 def dev(lab: Instance) -> Iterator[Stack]:
     """The embedded default, as it is in its file."""
     stack = Stack(lab, "dev", CHECKOUT / "Pulumi.dev.yaml")
-    stack.pulumi(*UP)
+    stack.deploy()
+    balancer.apply(lab, stack.name)
     yield stack
     stack.pulumi(*DESTROY, check=False)
+    balancer.apply(lab, stack.name)
