@@ -6,6 +6,7 @@ its SDK class, one after another, with the values as they are.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from bench.state import name
 PROJECT = "flat"
 STACK = "flat"
 ROOT = "pulumi:pulumi:Stack"
+_PLAIN = re.compile("true|false|[0-9]+")
 CUSTOM_RESOURCE = ("pulumi_kubernetes.apiextensions", "CustomResource")
 
 
@@ -52,7 +54,7 @@ def _arguments(resource: dict[str, Any]) -> dict[str, Any]:
     if resource["type"].startswith("pulumi:providers:"):
         # A provider's inputs are written down as text; its version is an option.
         del inputs["version"]
-        inputs = {key: value == "true" if value in ("true", "false") else value for key, value in inputs.items()}
+        inputs = {key: json.loads(value) if _PLAIN.fullmatch(value) else value for key, value in inputs.items()}
     return {_snake(key): value for key, value in inputs.items()}
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from bench import flat
 from bench.result import Result, ratio_of_medians
-from bench.stacks import UP, Say, Stack, of_program
+from bench.stacks import UP, Say, Stack, deployed
 from lab.instance import Instance
 
 NOTHING = (*UP, "--expect-no-changes")
@@ -20,9 +20,8 @@ PROGRAM = Path(__file__).with_name("flat_program.py")
 
 def measure(instance: Instance, rounds: int, say: Say) -> Result:
     """Run both in turn, each on a stack of its own; the flat one's state is made from the program's."""
-    dev = of_program(instance, "dev")
     say("pulumi up of dev")
-    dev.pulumi(*UP)
+    dev = deployed(instance, "dev")
     dev.pulumi(*NOTHING)
     deployment = dev.export()
     with TemporaryDirectory(dir=instance.directory) as name:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.result import Result
-from bench.stacks import UP, Say, of_program, run
+from bench.stacks import Say, deployed, run
 from lab.instance import Instance
 from lab.pulumi import CHECKOUT
 
@@ -16,9 +16,8 @@ PEAK = Path(__file__).parent / "peak"
 
 def measure(instance: Instance, rounds: int, say: Say) -> Result:
     """The largest resident set that the kernel saw, neither the engine's nor a plugin's."""
-    dev = of_program(instance, "dev")
     say("pulumi up of dev")
-    dev.pulumi(*UP)
+    dev = deployed(instance, "dev")
     megabytes = []
     with TemporaryDirectory(dir=instance.directory) as name:
         file = Path(name) / "peak"

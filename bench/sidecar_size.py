@@ -17,7 +17,7 @@ from typing import Any
 
 from bench import state, tenants
 from bench.result import Result, ratio_of_medians
-from bench.stacks import UP, BenchError, Say, of_program, run
+from bench.stacks import BenchError, Say, deployed, run
 from components.teams.rules import outer_server_name
 from lab import cluster
 from lab.instance import Instance
@@ -50,7 +50,7 @@ PROBE = {
 def measure(instance: Instance, rounds: int, say: Say) -> Result:
     """Add teams to the cluster that has dev; for each number of them, look at the first one's new sidecars."""
     say("pulumi up of dev")
-    of_program(instance, "dev").pulumi(*UP)
+    deployed(instance, "dev")
     with tenants.stack(instance) as empty:
         tenants.configure(empty, tenants.COUNTS[-1])
         say(f"pulumi preview of {tenants.COUNTS[-1]} teams")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab import authority
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
@@ -73,4 +74,15 @@ def of_program(instance: Instance, name: str, config_file: Path | None = None) -
     """A stack of the checkout's program, made unless it is there; its configuration is Pulumi.<name>.yaml's."""
     stack = Stack(instance, runner.workspace(instance, name, config_file), name)
     stack.make()
+    return stack
+
+
+def deployed(instance: Instance, name: str, config_file: Path | None = None) -> Stack:
+    """The same, after `pulumi up`; where its mesh CA waited, the HSM has signed, and a second one has made the mesh."""
+    stack = of_program(instance, name, config_file)
+    stack.pulumi(*UP)
+    if authority.sign(instance, name, config_file):
+        # The configuration has the chain now.
+        runner.workspace(instance, name, config_file)
+        stack.pulumi(*UP)
     return stack

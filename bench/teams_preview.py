@@ -7,14 +7,14 @@ from statistics import median
 
 from bench import tenants
 from bench.result import Result
-from bench.stacks import UP, BenchError, Say, of_program
+from bench.stacks import BenchError, Say, deployed
 from lab.instance import Instance
 
 
 def measure(instance: Instance, rounds: int, say: Say) -> Result:
     """Preview each number of teams in turn, on the cluster that has dev."""
     say("pulumi up of dev")
-    of_program(instance, "dev").pulumi(*UP)
+    deployed(instance, "dev")
     seconds: dict[int, list[float]] = {count: [] for count in tenants.COUNTS}
     resources: dict[int, int] = {}
     with tenants.stack(instance) as empty:

@@ -11,7 +11,7 @@ import yaml
 
 from bench import script
 from bench.result import Result, ratio_of_medians
-from bench.stacks import UP, Say, of_program, run
+from bench.stacks import UP, Say, deployed, of_program, run
 from lab.instance import Instance
 from lab.pulumi import CHECKOUT
 from lab.topology import NODES
@@ -41,8 +41,7 @@ def measure(instance: Instance, rounds: int, say: Say) -> Result:
         of_program(instance, "dev").pulumi(*DESTROY)
         run(instance, ["kubectl", "cordon", *SPARE_NODES], directory)
         say(f"pulumi up of {' and '.join(LOWER)}")
-        lower = of_program(instance, LOWER_STACK, _config(directory, dev, LOWER, {}))
-        lower.pulumi(*UP)
+        lower = deployed(instance, LOWER_STACK, _config(directory, dev, LOWER, {}))
         upstream = dict.fromkeys(LOWER, LOWER_STACK)
         upper = of_program(instance, UPPER_STACK, _config(directory, dev, UPPER, upstream))
 
