@@ -16,7 +16,7 @@ GLOBAL = Template("""\
 global
     user haproxy
     group haproxy
-    maxconn 20000
+    maxconn 8000
 
 defaults
     mode tcp
