@@ -39,6 +39,8 @@ RSA_SIZES = {"rsa-3072": 3072, "rsa-4096": 4096}
 KEY_TYPES = (*CURVES, *RSA_SIZES)
 DEFAULT_KEY_TYPE = "ec-p384"
 
+CONFIGURATION = "the module's own configuration right (SOFTHSM2_CONF, ChrystokiConfigurationPath)"
+
 KINDS = {
     ObjectClass.PRIVATE_KEY: "private key",
     ObjectClass.PUBLIC_KEY: "public key",
@@ -59,10 +61,10 @@ class Token:
 
     def key(self, label: str) -> Key:
         """The private key of this label. Raises AuthorityError when there is none that signs, or more than one."""
-        keys = list(self._session.get_objects({Attribute.CLASS: ObjectClass.PRIVATE_KEY}))
-        found = [key for key in keys if key[Attribute.LABEL] == label]
+        private = {Attribute.CLASS: ObjectClass.PRIVATE_KEY}
+        found = list(self._session.get_objects(private | {Attribute.LABEL: label}))
         if not found:
-            labels = ", ".join(sorted(repr(key[Attribute.LABEL]) for key in keys)) or "none"
+            labels = ", ".join(sorted(_label(key) for key in self._session.get_objects(private))) or "none"
             raise AuthorityError(f"no private key in the token has the label {label!r}; there are: {labels}")
         if len(found) > 1:
             raise AuthorityError(f"{len(found)} private keys in the token have the label {label!r}; rename all but one")
@@ -169,7 +171,9 @@ def _find(module: str, label: str | None, slot: int | None) -> pkcs11.Token:
     if len(found) == 1:
         return found[0]
     wanted = f"in slot {slot}" if label is None else f"with the label {label!r}"
-    seen = ", ".join(f"{token.label!r} in slot {token.slot.slot_id}" for token in tokens) or "none"
+    if not tokens:
+        raise AuthorityError(f"there is no initialised token {wanted}, nor any other; is {CONFIGURATION}?")
+    seen = ", ".join(f"{token.label!r} in slot {token.slot.slot_id}" for token in tokens)
     if found:
         raise AuthorityError(f"there are {len(found)} tokens {wanted}: choose one by --slot ({seen})")
     raise AuthorityError(f"there is no initialised token {wanted}; there are: {seen}")
@@ -184,8 +188,7 @@ def _tokens(module: str) -> Iterator[pkcs11.Token]:
                     yield token
     except PKCS11Error as error:
         raise AuthorityError(
-            f"cannot use the PKCS#11 module {module}: {_name(error)}; is it the HSM's library, "
-            "and is its own configuration right (SOFTHSM2_CONF, ChrystokiConfigurationPath)?"
+            f"cannot use the PKCS#11 module {module}: {_name(error)}; is it the HSM's library, and is {CONFIGURATION}?"
         ) from error
 
 
@@ -210,6 +213,13 @@ def _log_in(token: pkcs11.Token, pin: Callable[[], str], tell: Tell, *, write: b
         ) from error
     except PKCS11Error as error:
         raise AuthorityError(f"cannot log in to the token {token.label!r}: {_name(error)}") from error
+
+
+def _label(item: Object) -> str:
+    try:
+        return repr(item[Attribute.LABEL])
+    except (PKCS11Error, UnicodeDecodeError):
+        return "one without a readable label"
 
 
 def _name(error: PKCS11Error) -> str:

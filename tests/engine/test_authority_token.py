@@ -24,10 +24,11 @@ from pkcs11.util.ec import encode_named_curve_parameters
 from authority import certificates
 from authority.__main__ import main
 from authority.keys import public_key, token_key
+from lab.hsm import module
 
 pytestmark = pytest.mark.engine
 
-MODULE = "/usr/lib/softhsm/libsofthsm2.so"
+MODULE = str(module())
 LABEL = "meshgate"
 SET_PIN = ("--login", "--login-type", "so", "--so-pin", "env:SO_PIN", "--init-pin", "--new-pin", "env:USER_PIN")
 PEM = serialization.Encoding.PEM
