@@ -54,17 +54,12 @@ def root(options: argparse.Namespace) -> None:
     if options.import_:
         return _import(options)
     label = options.key_label
+    subject = certificates.subject(organization=options.organization, common_name=options.common_name or label)
     with _token(options, write=True) as token:
         if taken := token.holds(label):
             raise AuthorityError(_taken(label, taken))
         with token.new_key(label, options.key_type) as (key, signer):
-            certificate = certificates.root(
-                signer,
-                organization=options.organization,
-                common_name=options.common_name or label,
-                validity=options.validity,
-                path_length=options.path_length,
-            )
+            certificate = certificates.root(signer, subject, validity=options.validity, path_length=options.path_length)
             certificates.check_root(certificate)
             key.store(certificate)
     tell(f"root {certificates.describe(certificate)}")

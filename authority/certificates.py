@@ -28,16 +28,23 @@ SMALLEST_RSA = 2048
 CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
-def root(
-    key: TokenKey, *, organization: str, common_name: str, validity: timedelta, path_length: int
-) -> x509.Certificate:
+def subject(*, organization: str, common_name: str) -> x509.Name:
+    """A root's subject. Raises AuthorityError when X.509 has no room for it."""
+    try:
+        return x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+                x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+            ]
+        )
+    except ValueError:
+        raise AuthorityError(
+            f"the organization {organization!r} and the common name {common_name!r} must have 1 to 64 characters each"
+        ) from None
+
+
+def root(key: TokenKey, subject: x509.Name, *, validity: timedelta, path_length: int) -> x509.Certificate:
     """A self-signed root certificate, for at most `path_length` authorities between it and a workload's signer."""
-    subject = x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
     builder = _authority(subject, subject, key.public_key(), validity, path_length, _usage(digital_signature=False))
     return builder.sign(key, key.hash)
 

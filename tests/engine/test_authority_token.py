@@ -228,8 +228,7 @@ def test_a_certificate_made_elsewhere_is_imported_for_its_key_alone(
         assert isinstance(private, pkcs11.SignMixin)
         made = certificates.root(
             token_key(private, public_key(public)),
-            organization="example",
-            common_name="Made elsewhere",
+            certificates.subject(organization="example", common_name="Made elsewhere"),
             validity=timedelta(days=3650),
             path_length=1,
         )

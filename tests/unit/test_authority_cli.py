@@ -58,9 +58,8 @@ RSA = in_token(rsa.generate_private_key(65537, 2048))
 
 
 def root(key: TokenKey = P384, *, validity: timedelta = 10 * DAY, path_length: int = 1) -> x509.Certificate:
-    return certificates.root(
-        key, organization="example", common_name="root", validity=validity, path_length=path_length
-    )
+    subject = certificates.subject(organization="example", common_name="root")
+    return certificates.root(key, subject, validity=validity, path_length=path_length)
 
 
 def request(
@@ -161,6 +160,11 @@ def test_requests_that_are_taken() -> None:
         certificates.read_request(request(key))
     certificates.read_request(request(None, x509.BasicConstraints(ca=True, path_length=5)))
     certificates.read_request(mesh_ca.request("dev-authority-2026-request").encode())
+
+
+def test_a_subject_that_does_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(("root", *TOKEN, "--common-name", 65 * "x")) == 1
+    assert "must have 1 to 64 characters each" in capsys.readouterr().err
 
 
 def test_what_a_root_cannot_sign() -> None:
@@ -302,9 +306,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def write_credential(directory: Path, validity: timedelta = DAY) -> dict[str, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
-    made = certificates.root(
-        in_token(key), organization="example", common_name="client", validity=validity, path_length=0
-    )
+    subject = certificates.subject(organization="example", common_name="client")
+    made = certificates.root(in_token(key), subject, validity=validity, path_length=0)
     paths = {name: directory / f"{name}.pem" for name in ("client_cert", "client_key", "server_cert")}
     paths["client_cert"].write_bytes(made.public_bytes(PEM))
     paths["client_key"].write_bytes(
