@@ -9,7 +9,6 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from lab import machine, pulumi
 from lab.errors import LabError
@@ -21,7 +20,6 @@ from lab.service import Service
 from lab.topology import BALANCER
 
 OUTPUT = "ingress_balancers"
-SUFFIX = ".json"
 
 
 def proxy(instance: Instance) -> Service:
@@ -40,27 +38,23 @@ def proxy(instance: Instance) -> Service:
 def apply(instance: Instance, stack: str) -> bool:
     """Load what a stack hands out, as its operator would: whether it hands anything out. Raises LabError.
 
-    Connections that exist go on. What other stacks handed out stays.
+    Connections that exist go on. What other stacks handed out stays; a stack that was destroyed hands out nothing.
     """
-    handed_out = _output(instance, stack)
-    if handed_out is None:
-        return False
     place = _directory(instance)
-    texts = [handed_out[gateway] for gateway in sorted(handed_out)]
-    for path in sorted(place.glob(f"*{SUFFIX}")):
-        if path.name != f"{stack}{SUFFIX}":
-            others = json.loads(path.read_text())
-            texts += [others[gateway] for gateway in sorted(others)]
-    text = "\n".join(texts)
-    _check(instance, text)
-    try:
-        asyncio.run(Proxy(place).load(_own(place, text)))
-    except OSError as error:
-        raise LabError(
-            f"the HAProxy of machine {BALANCER} does not answer ({error}): run `python -m lab up`"
-        ) from error
-    write(place / f"{stack}{SUFFIX}", json.dumps(handed_out, indent=2))
-    return bool(handed_out)
+    record = place / "handed-out.json"
+    before: dict[str, dict[str, str]] = json.loads(record.read_text()) if record.exists() else {}
+    now = {**before, stack: _output(instance, stack)}
+    if now[stack] or before.get(stack):
+        text = "\n".join(now[name][gateway] for name in sorted(now) for gateway in sorted(now[name]))
+        _check(instance, text)
+        try:
+            asyncio.run(Proxy(place).load(_own(place, text)))
+        except OSError as error:
+            raise LabError(
+                f"the HAProxy of machine {BALANCER} does not answer ({error}): run `python -m lab up`"
+            ) from error
+        write(record, json.dumps(now, indent=2))
+    return bool(now[stack])
 
 
 def _directory(instance: Instance) -> Path:
@@ -76,15 +70,15 @@ def _own(place: Path, text: str) -> str:
 {text}"""
 
 
-def _output(instance: Instance, stack: str) -> dict[str, str] | None:
-    """The stack's output; None when it has no gateways."""
+def _output(instance: Instance, stack: str) -> dict[str, str]:
+    """The stack's output; empty when it has no such gateways."""
     command = ["pulumi", "stack", "output", "--json", "--stack", stack]
     with tempfile.TemporaryFile("w+") as answer:
         if pulumi.execute(instance, command, pulumi.project(instance), stdout=answer):
             raise LabError(f"cannot read the outputs of stack {stack}")
         answer.seek(0)
-        outputs: dict[str, Any] = json.loads(answer.read())
-    return outputs.get(OUTPUT)
+        found: dict[str, str] = json.loads(answer.read()).get(OUTPUT, {})
+    return found
 
 
 def _check(instance: Instance, text: str) -> None:

@@ -1,5 +1,5 @@
-"""The external address of gateways on-prem, row H7: an integrated balancer gives the address that was asked for, and one
-that is configured by hand forwards its ports to the nodes' (source: Anthos Service Mesh on-premises).
+"""The external address of gateways on-prem, row H7: an integrated balancer gives the address that was asked for, and
+one that is configured by hand forwards its ports to the nodes' (source: Anthos Service Mesh on-premises).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from verify.site import Site
 
 ROW = "H7"
 
-CLOSED = (curl.REFUSED, curl.EMPTY, curl.READ_FAILED, curl.WRITE_FAILED)
-"""How http fails when nobody takes the connection; a balancer has taken it when it learns of that, and closes it."""
+CLOSED = (curl.EMPTY, curl.READ_FAILED, curl.WRITE_FAILED)
+"""How http fails when HAProxy has taken the connection and the gateway does not. What is refused (7) is not forwarded."""
 
 READY_PATH = "/healthz/ready"
 
@@ -74,8 +74,8 @@ def _manual(sites: list[Site], service: NodePortService) -> Iterator[Probe]:
         yield _probe(f"{where}, port {STANDARD_PORTS[STATUS]}: ready (200)", partial(_ready, service))
     if others := [name for name in ports if name not in STANDARD_PORTS]:
         yield _probe(
-            f"{where}, {', '.join(f'{name} ({ports[name][0]})' for name in others)}: taken where the gateway has a "
-            "listener, closed where it has none",
+            f"{where}, {', '.join(f'{name} ({ports[name][0]})' for name in others)}: forwarded; closed where the "
+            "gateway has no listener",
             partial(_others, first, service, others),
             pair=https,
         )
@@ -123,12 +123,13 @@ def _others(site: Site, service: NodePortService, names: list[str], context: Con
         url = f"http://{service.address}:{port}/"
         response = curl.send(context.clients[0], Request(url=url, user_agent=user_agent(ROW)))
         seen.append(f"{name}: {'listener' if port in listening else 'no listener'}, exit {response.exit_code}")
-        if port not in listening and response.exit_code not in CLOSED:
+        if response.exit_code in (curl.REFUSED, curl.TIMED_OUT):
+            faults.append(f"port {port} is not forwarded: {response}")
+        elif port not in listening and response.exit_code not in CLOSED:
             faults.append(f"port {port} answers, though the gateway has no listener there: {response}")
-        if port in listening and response.exit_code in (curl.REFUSED, curl.TIMED_OUT):
-            faults.append(f"port {port} does not answer, though the gateway has a listener there: {response}")
     ports = ", ".join(map(str, sorted(listening)))
-    return judged("; ".join(seen), faults, f"gateway {site.gateway} listens on {ports}")
+    observed = "; ".join([*seen, *faults])
+    return Outcome(ok=not faults, observed=observed, evidence=f"gateway {site.gateway} listens on {ports}")
 
 
 def _ports(site: Site, service: NodePortService, context: Context) -> Outcome:

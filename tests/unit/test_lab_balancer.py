@@ -89,8 +89,8 @@ def test_stacks_do_not_take_each_others_gateways_away(instance: Instance, stand:
         balancer.apply(instance, stack)
     assert "listen one" in stand.loaded[-1]
     assert "listen two" in stand.loaded[-1]
-    # A stack without gateways behind a balancer has none any more.
-    stand.outputs = {"ingress_balancers": {}}
+    # A stack that was destroyed hands out nothing any more.
+    stand.outputs = {}
     assert not balancer.apply(instance, "a")
     assert "listen one" not in stand.loaded[-1]
     assert "listen two" in stand.loaded[-1]
@@ -107,14 +107,17 @@ def test_what_haproxy_does_not_take_is_not_loaded(instance: Instance, stand: Sta
     with pytest.raises(LabError, match=r"(?s)HAProxy does not take what output ingress_balancers says: .*nonsense"):
         balancer.apply(instance, "dev")
     assert stand.loaded == []
-    assert not list((instance.directory / "balancer").glob("*.json"))
+    # Nor kept for when something else is.
+    stand.outputs = {"ingress_balancers": {"api": section("api", 18083)}}
+    assert balancer.apply(instance, "other")
+    assert "nonsense" not in stand.loaded[-1]
 
 
 def test_errors_say_what_to_do(instance: Instance, stand: Stand) -> None:
     stand.outputs = None
     with pytest.raises(LabError, match="cannot read the outputs of stack dev"):
         balancer.apply(instance, "dev")
-    stand.outputs, stand.is_dead = {"ingress_balancers": {}}, True
+    stand.outputs, stand.is_dead = {"ingress_balancers": {"web": section("web", 18080)}}, True
     with pytest.raises(LabError, match=r"does not answer \(refused\): run `python -m lab up`"):
         balancer.apply(instance, "dev")
 
