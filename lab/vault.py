@@ -200,7 +200,7 @@ def _provide_other_cluster(instance: Instance, client: Any) -> None:
     client.write_data(
         OTHER_ROLE,
         data={
-            "bound_service_account_names": ["istiod-asm-183-2"],
+            "bound_service_account_names": ["istiod-*"],
             "bound_service_account_namespaces": ["istio-system"],
             "audience": "vault",
             "token_policies": [OTHER_POLICY],
