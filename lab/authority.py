@@ -49,11 +49,14 @@ def sign(
 
 def make_root(instance: Instance, key: str = ROOT_KEY) -> Path:
     """Make a root's key in the token, and its certificate, unless they are there: the certificate's file."""
-    certificate = instance.directory / "authority" / f"{key}.pem"
-    if not certificate.exists():
-        _say(f"the HSM makes the mesh CA's root {key}")
-        files.write(certificate, run(instance, "root", *_token(key), pin=hsm.pin(instance)))
-    return certificate
+    kept = instance.directory / "authority" / f"{key}.pem"
+    if not kept.exists():
+        certificate = hsm.certificate(instance, key)  # of a run that was killed before it kept it
+        if certificate is None:
+            _say(f"the HSM makes the mesh CA's root {key}")
+            certificate = run(instance, "root", *_token(key), pin=hsm.pin(instance))
+        files.write(kept, certificate)
+    return kept
 
 
 def run(instance: Instance, *arguments: str, pin: Path, text: str = "") -> str:

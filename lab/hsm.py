@@ -11,6 +11,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from lab import files, pki
 from lab.errors import LabError
 from lab.instance import Instance
@@ -33,9 +36,14 @@ def prepare(instance: Instance) -> None:
     shutil.rmtree(tokens, ignore_errors=True)
     tokens.mkdir(mode=0o700)
     pins = {"SO_PIN": secrets.token_hex(16), "USER_PIN": secrets.token_hex(16)}
-    _pkcs11_tool(instance, pins, "--init-token", "--label", LABEL, "--so-pin", "env:SO_PIN")
     login = ("--token-label", LABEL, "--login", "--login-type", "so", "--so-pin", "env:SO_PIN")
-    _pkcs11_tool(instance, pins, *login, "--init-pin", "--new-pin", "env:USER_PIN")
+    for arguments in (
+        ("--init-token", "--label", LABEL, "--so-pin", "env:SO_PIN"),
+        (*login, "--init-pin", "--new-pin", "env:USER_PIN"),
+    ):
+        done = _pkcs11_tool(instance, pins, *arguments)
+        if done.returncode:
+            raise LabError(f"`{' '.join(done.args)}` failed: {done.stderr.decode().strip()}")
     files.write(so_pin(instance), pins["SO_PIN"])
     files.write(pin(instance), pins["USER_PIN"])
 
@@ -50,6 +58,14 @@ def module() -> Path:
     return next(
         (path for path in [MODULE, *Path("/usr/lib").glob("*/softhsm/libsofthsm2.so")] if path.exists()), MODULE
     )
+
+
+def certificate(instance: Instance, label: str) -> str | None:
+    """The certificate with this label in the token, PEM; None when there is none."""
+    done = _pkcs11_tool(instance, {}, "--token-label", LABEL, "--read-object", "--type", "cert", "--label", label)
+    if done.returncode:
+        return None
+    return x509.load_der_x509_certificate(done.stdout).public_bytes(Encoding.PEM).decode()
 
 
 def configuration(instance: Instance) -> Path:
@@ -88,12 +104,10 @@ def _client(instance: Instance) -> None:
         files.write(paths["PIN"], secrets.token_hex(16))
 
 
-def _pkcs11_tool(instance: Instance, pins: dict[str, str], *arguments: str) -> None:
+def _pkcs11_tool(instance: Instance, pins: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[bytes]:
     command = [system("pkcs11-tool"), "--module", str(module()), *arguments]
     variables = {"PATH": SYSTEM_PATH, **environment(instance), **pins}
-    done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    if done.returncode:
-        raise LabError(f"`{' '.join(command)}` failed: {done.stderr.strip() or done.stdout.strip()}")
+    return subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 def _directory(instance: Instance) -> Path:

@@ -116,6 +116,8 @@ class Hands:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
         self.secret: dict[str, Any] | None = None
+        self.roots: dict[str, str] = {}
+        """The certificates in the token, by label."""
         self.config = CONFIG
 
     def run(self, instance: Instance, *arguments: str, pin: Path, text: str = "") -> str:
@@ -131,6 +133,7 @@ def hands(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Hands:
     made = Hands()
     path = instance.directory / "state.json"
     monkeypatch.setattr(authority, "run", made.run)
+    monkeypatch.setattr(hsm, "certificate", lambda instance, label: made.roots.get(label))
     monkeypatch.setattr(vault, "of", lambda instance: None)
     monkeypatch.setattr(vault, "as_root", lambda *_: made.secret)
     monkeypatch.setattr(runner, "state_file", lambda *_: path)
@@ -175,6 +178,12 @@ def test_another_root_is_made_beside_the_first(instance: Instance, hands: Hands)
     assert [line[-1] for line in hands.asked] == ["mesh-root", "mesh-root-2027"]
     assert first != second
     assert second.read_text() == mesh_ca.root_certificate()
+
+
+def test_a_root_that_the_token_has_is_not_made_again(instance: Instance, hands: Hands) -> None:
+    hands.roots = {authority.ROOT_KEY: "root"}
+    assert authority.make_root(instance).read_text() == "root"
+    assert hands.asked == []
 
 
 @pytest.mark.parametrize("found", [None, {"data": {}}])
