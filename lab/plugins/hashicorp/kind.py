@@ -168,7 +168,7 @@ class Written(Kind):
         """The properties, of what Vault answers; what it does not tell is as it is known."""
         result: Properties = {}
         for name in self._own():
-            value = found.get(self._field(name), known.get(name))
+            value = found.get(self._field(name), known.get(name, self.defaults.get(name)))
             if value is not None and name not in self.write_only:
                 result[name] = plain(value)
         return result

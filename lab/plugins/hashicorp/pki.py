@@ -42,7 +42,10 @@ class Role(Written):
         "keyType": "rsa",
         "keyBits": 2048.0,
     }
-    computed = ("issuerRef", "ttl", "maxTtl", "keyUsages", "notBeforeDuration", "signatureBits", "serialNumberSource")
+    computed = (
+        *("issuerRef", "ttl", "maxTtl", "keyUsages", "notBeforeDuration", "signatureBits", "serialNumberSource"),
+        "cnValidations",
+    )
     durations = ("ttl", "maxTtl", "notBeforeDuration")
     unsupported = (*Written.unsupported, "policyIdentifier", "parameterSet", "noStoreMetadata")
 
