@@ -302,3 +302,16 @@ def test_no_secret_value_is_a_resource(vault: FakeVault) -> None:
         "vault:kubernetes/authBackendConfig:AuthBackendConfig",
         "vault:kubernetes/authBackendRole:AuthBackendRole",
     }
+
+
+def test_documents_own_names(onprem_program: Program) -> None:
+    """The example environment has the document's mount, lease, policy, role and lifetime."""
+    mount = onprem_program.one("onprem-authority-vault-mount").inputs
+    assert (mount["path"], mount["maxLeaseTtlSeconds"]) == ("asm-c1", 87600 * 3600)
+    assert onprem_program.one("onprem-authority-vault-policy").inputs["name"] == "asm-c1-hsm-policy"
+    assert onprem_program.one("onprem-authority-vault-auth").inputs["path"] == "asm-c1/hsm"
+    role = onprem_program.one("onprem-authority-vault-role").inputs
+    assert (role["roleName"], role["tokenTtl"]) == ("istiod", 768 * 3600)
+    assert role["boundServiceAccountNames"] == ["istiod-asm-183-2"]
+    assert role["boundServiceAccountNamespaces"] == ["istio-system"]
+    assert onprem_program.one("onprem-authority-vault-reviewer-namespace").inputs["metadata"] == {"name": "vault"}
