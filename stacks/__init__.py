@@ -35,10 +35,17 @@ def build(settings: Settings) -> None:
             upstream.add(layer, module.build(settings, upstream))
     if waiting:
         pulumi.export(WITHHELD, list(waiting))
+        request, chain = (
+            ("istiod's request in the Secret istio-ca-cert-csr", "authority.chain")
+            if isinstance(settings.authority, HsmKmsAuthority)
+            else (
+                "the request in the output authority_generations (`python -m authority sign`)",
+                "authority.generations",
+            )
+        )
         pulumi.log.warn(
-            "the mesh CA waits for its signed chain: sign the request in the output authority_generations "
-            "(`python -m authority sign`), put the chain into authority.generations and run `pulumi up` again; "
-            f"until then these layers are not made: {', '.join(waiting)}"
+            f"the mesh CA waits for its signed chain: sign {request}, put the chain into {chain} and run `pulumi up` "
+            f"again; until then these layers are not made: {', '.join(waiting)}"
         )
 
 
