@@ -25,7 +25,7 @@ from verify.site import Site
 ROW = "H7"
 
 CLOSED = (curl.EMPTY, curl.READ_FAILED, curl.WRITE_FAILED)
-"""How http fails when HAProxy has taken the connection and the gateway does not. What is refused (7) is not forwarded."""
+"""How http fails when HAProxy has taken a connection and the gateway does not; what is refused (7) is not forwarded."""
 
 READY_PATH = "/healthz/ready"
 
@@ -215,7 +215,7 @@ def _compared(observed: str, faults: list[str], said: str, balanced: Response, d
 
 def _observed(response: Response) -> str:
     chain = f", {certificates.described(response.certificates)}" if response.certificates else ""
-    return f"{response}{chain}, from {response.connected or response.tried or 'nowhere'}"
+    return f"{response}{chain}, at {response.connected or response.tried or 'nowhere'}"
 
 
 def _said(site: Site, asked: _Asked) -> str:

@@ -188,7 +188,7 @@ def test_balancers_that_keep_their_promises(tmp_path: Path) -> None:
     # Ports are closed for many reasons: that one needs its pair.
     assert [index for index, outcome in enumerate(outcomes) if not outcome.proven] == [REST]
     https = outcomes[HTTPS]
-    assert https.observed == (f"200, HTTP/2, TLSv1.3, leaf {WEBAPP} issued by webapp intermediate, from {VIP}:80")
+    assert https.observed == (f"200, HTTP/2, TLSv1.3, leaf {WEBAPP} issued by webapp intermediate, at {VIP}:80")
     # What the gateway says of it, and what a node says without the balancer.
     assert f"{VIP}:50000" in https.evidence
     assert https.evidence.endswith("10.0.0.12:80 without the balancer: 200, HTTP/2, TLSv1.3")
