@@ -21,10 +21,12 @@ from settings import Settings
 from settings.mesh import IstiodMesh
 from verify.certificates import common_name_of, described, fingerprint, issued_by
 from verify.context import Context
+from verify.envoy import CONTAINER as PROXY
 from verify.envoy import Proxies, secrets
 from verify.errors import VerifyError
 from verify.exchange import EgressGateway, differs, judged
 from verify.mesh import CALLER
+from verify.pods import containers
 from verify.probe import Outcome, Probe
 from verify.shell import Local
 from verify.workload import LABELS
@@ -34,9 +36,6 @@ ROW = "H4"
 
 OWN, TRUSTED = "default", "ROOTCA"
 """Istio's names for what a proxy proves itself by, and for what it trusts."""
-
-MESH_PODS = {"security.istio.io/tlsMode": "istio"}
-"""Istio gives this label to every pod that has a proxy."""
 
 WORKERS = 8
 SHOWN = 5
@@ -125,7 +124,8 @@ def _gateway(namespace: str, labels: dict[str, str], context: Context) -> Outcom
 def _everybody(context: Context) -> Outcome:
     """As a rotation of the root needs it between its steps; whose certificates there are is told."""
     roots = _roots(context)
-    pods = [pod for pod in context.kube.everywhere(Pod, MESH_PODS) if _stays(pod)]
+    # Gateways and sidecars have no label in common that nobody else has.
+    pods = [pod for pod in context.kube.everywhere(Pod, {}) if PROXY in containers(pod) and _stays(pod)]
 
     def seen(pod: Pod) -> tuple[str, list[str]]:
         """The issuer of its certificate, and what is wrong."""

@@ -117,7 +117,14 @@ def issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def _who(certificate: x509.Certificate) -> str:
-    return common_name_of(certificate.subject)
+    """Its subject, or whom else it is for: a workload's has no subject."""
+    if certificate.subject:
+        return common_name_of(certificate.subject)
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return "nobody"
+    return ", ".join(str(name.value) for name in names)
 
 
 def common_name_of(name: x509.Name) -> str:
@@ -128,4 +135,4 @@ def common_name_of(name: x509.Name) -> str:
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """A certificate by its name and SHA-256, as people compare it."""
-    return f"{common_name_of(certificate.subject)} (SHA-256 {certificate.fingerprint(SHA256()).hex(':').upper()})"
+    return f"{_who(certificate)} (SHA-256 {certificate.fingerprint(SHA256()).hex(':').upper()})"

@@ -132,11 +132,6 @@ class Proxies:
         """What each of the proxies proves itself by and trusts."""
         return [secrets(self.kube, self.namespace, pod) for pod in self.kube.pods(self.namespace, self.labels)]
 
-    def control_planes(self) -> list[str]:
-        """Name of the istiod's pod that each of the proxies is connected to."""
-        said = self._administration("stats?type=TextReadouts&filter=" + quote(r"^control_plane\.identifier$"))
-        return ["".join(re.findall(r'"ID":\s*"([^"]*)"', text.replace('\\"', '"'))) for text in said]
-
     def _sum(self, scope: str, counter: str) -> int:
         pattern = rf"^{scope}\.{re.escape(counter)}$"
         values = [

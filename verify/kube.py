@@ -238,6 +238,9 @@ def _told(what: str, action: Callable[[], T], again: Errors) -> T:
             return action()
         except ApiError as error:
             raise Refused(what, error.status.code or 0, error.status.message or "no reason given") from None
+        except TimeoutError:
+            # A command's (`run`); it may still be running.
+            raise VerifyError(f"cannot {what}: it did not end in time") from None
         except (httpx2.HTTPError, HTTPXWSException) as error:
             if pause is None or not isinstance(error, again):
                 raise VerifyError(f"cannot {what}: {error or type(error).__name__}") from None

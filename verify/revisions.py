@@ -3,6 +3,7 @@ Service Mesh on-premises with HSM and Vault)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from verify import curl
 from verify.context import Context, user_agent
 from verify.curl import Request
 from verify.envoy import CONTAINER as PROXY
+from verify.errors import VerifyError
 from verify.exchange import differs, judged
 from verify.mesh import OUTSIDER, SCENARIO
 from verify.pods import ProbePod, containers
@@ -28,6 +30,9 @@ from verify.workload import Workload
 ROW = "H6"
 
 UNVERSIONED = "istiod"
+ISTIOD = "discovery"
+"""istiod's container."""
+
 PLAIN, MONITORING = "grpc-xds", "http-monitoring"
 """Ports without TLS."""
 
@@ -173,15 +178,26 @@ def _tag(tag: str, revision: str, context: Context) -> Outcome:
 
 def _injected(workload: Workload, revision: str, context: Context) -> Outcome:
     pod = context.pods.get(workload)
-    labels = _labels(context, pod)
+    metadata = context.kube.pod(pod.namespace, pod.pod).metadata
+    by = ((metadata and metadata.annotations) or {}).get(REVISION_LABEL)
     namespace = context.contracts["mesh"]["namespace"]
     istiods = context.kube.pods(namespace, {"app": "istiod", REVISION_LABEL: revision})
-    connected = pod.proxies.control_planes()
-    observed = f"a sidecar of revision {labels.get(REVISION_LABEL)}, connected to {', '.join(connected) or 'nobody'}"
-    faults = differs("the revision that injected it", labels.get(REVISION_LABEL), revision)
-    if not connected or not set(connected) <= set(istiods):
-        faults.append(f"it is not connected to a pod of revision {revision} ({', '.join(istiods) or 'there is none'})")
-    return judged(observed, faults, f"sidecar of {pod.name}: control_plane.identifier {', '.join(connected)}")
+    connected = [f"{istiod}: {connection}" for istiod in istiods for connection in _connections(context, istiod, pod)]
+    observed = f"a sidecar of revision {by}, connected to {', '.join(connected) or 'another istiod'}"
+    faults = differs("the revision that injected it", by, revision)
+    if not connected:
+        faults.append(f"no istiod of revision {revision} knows it ({', '.join(istiods) or 'there is none'})")
+    return judged(observed, faults, f"istiod's connections: {', '.join(connected)}")
+
+
+def _connections(context: Context, istiod: str, pod: ProbePod) -> list[str]:
+    """The connections of a pod's sidecar that an istiod has, by its own account."""
+    command = ["pilot-discovery", "request", "GET", "/debug/connections"]
+    done = context.kube.run(context.contracts["mesh"]["namespace"], istiod, ISTIOD, command, timeout=15)
+    if done.exit_code:
+        raise VerifyError(f"cannot ask {istiod}: {done.stderr.strip()}")
+    known = [str(client["connectionId"]) for client in json.loads(done.stdout).get("clients") or []]
+    return [connection for connection in known if connection.rpartition("-")[0] == f"{pod.pod}.{pod.namespace}"]
 
 
 def _not_injected(workload: Workload, context: Context) -> Outcome:
@@ -191,8 +207,3 @@ def _not_injected(workload: Workload, context: Context) -> Outcome:
     return judged(
         observed, ["it has a sidecar"] if PROXY in found else [], f"pod {pod.namespace}/{pod.pod}: {observed}"
     )
-
-
-def _labels(context: Context, pod: ProbePod) -> dict[str, str]:
-    metadata = context.kube.pod(pod.namespace, pod.pod).metadata
-    return (metadata and metadata.labels) or {}

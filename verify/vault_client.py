@@ -39,6 +39,7 @@ ask() { # METHOD PATH AGENT, with $config, which curl reads from its stdin
   status=${last%% *}
   error=${last#* }
   body=${answer%"$newline"*}
+  body=${body%"$newline"}
 }
 value() { # NAME of a text or a number in $body
   rest=${body#*\"$1\":}
@@ -73,7 +74,7 @@ while [ $# -ge 3 ]; do
   shift 3
 done
 config="header = \"X-Vault-Token: $token\"${newline}data = \"{}\""
-ask POST auth/token/revoke-self "$agent"
+ask POST auth/token/revoke-self meshgate-verify
 """
 """Logs in, asks (METHOD PATH AGENT, ...) and gives the token back; a line for the login and for each question. A
 question that is no GET has an empty object as its body, with which nothing can be written."""
@@ -131,7 +132,7 @@ class Login:
         path = f"{self.mount}/hsm"
         arguments = [self.vault.address, self.ca, self.token, self.vault.role, path, agent, " ".join(SECRET_KEYS)]
         command = ["sh", "-c", SCRIPT, "sh", *arguments, *(part for request in requests for part in request)]
-        done = self.pod.run(command, timeout=curl.TIMEOUT * (len(requests) + 2))
+        done = self.pod.run(command, timeout=curl.TIMEOUT * (len(requests) + 2) + 5)
         replies = [Reply.parse(line) for line in done.stdout.splitlines()]
         if not replies:
             said = done.stderr.strip().splitlines() or ["nothing on stderr"]
@@ -142,7 +143,7 @@ class Login:
 def put(pod: ProbePod, pem: str) -> str:
     """Path of a new file in the pod with these certificates."""
     path = f"{FILES}/{secrets.token_hex(8)}.pem"
-    done = pod.run(["sh", "-c", 'cat > "$1"', "sh", path], timeout=curl.TIMEOUT, stdin=pem)
+    done = pod.run(["sh", "-c", 'printf %s "$2" > "$1"', "sh", path, pem], timeout=curl.TIMEOUT + 5)
     if done.exit_code:
         raise VerifyError(f"pod {pod.name} cannot keep a file: {done.stderr.strip()}")
     return path

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
-from lightkube.models.core_v1 import PodCondition, PodSpec, PodStatus
+from lightkube.models.core_v1 import Container, PodCondition, PodSpec, PodStatus
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import Pod
 from pkcs11 import Attribute, KeyType, ObjectClass
@@ -234,14 +234,18 @@ class Mesh(Cluster):
         return ["pod"]
 
     def everywhere(self, kind: type[Any], labels: Mapping[str, str]) -> list[Any]:
-        assert labels == {"security.istio.io/tlsMode": "istio"}
+        if kind is not Pod or labels:
+            return []
         ready = PodStatus(conditions=[PodCondition(type="Ready", status="True")])
         late = PodStatus(conditions=[PodCondition(type="Ready", status="False")])
 
         def pod(name: str, status: PodStatus = ready, **metadata: Any) -> Pod:
-            return Pod(metadata=ObjectMeta(name=name, namespace="team-x", **metadata), status=status)
+            proxy = Container(name="other" if name == "plain" else "istio-proxy")
+            spec = PodSpec(containers=[Container(name="app")], initContainers=[proxy])
+            return Pod(metadata=ObjectMeta(name=name, namespace="team-x", **metadata), spec=spec, status=status)
 
         left = [pod("late", late), pod("going", deletionTimestamp=datetime.now(UTC)), pod("probe", labels=LABELS)]
+        left.append(pod("plain"))
         return left if self.broken == "no proxy" else [pod("a"), *left, pod("b")]
 
     def run(

@@ -78,6 +78,11 @@ def test_what_takes_too_long_is_not_asked_again() -> None:
     assert len(client.asked) == 1
 
 
+def test_a_command_that_does_not_end_is_an_error() -> None:
+    with pytest.raises(VerifyError, match="cannot run sleep in pod b/a: it did not end in time"):
+        _kube(Client(TimeoutError())).run("b", "a", "probe", ["sleep", "60"], timeout=1)
+
+
 def test_nothing_is_created_twice() -> None:
     _kube(Client(UNSENT, None)).create(POD)
     client = Client(BROKEN)

@@ -77,7 +77,8 @@ class ControlPlane(Cluster):
             revision = revision or "1-31-1"
         if revision and self.broken != "nobody is injected" and pod.metadata.labels.get(INJECT_LABEL) != "false":
             pod.spec.initContainers = [Container(name="istio-proxy")]
-            pod.metadata.labels["istio.io/rev"] = "1-30-0" if self.broken == "another injector" else revision
+            injector = "1-30-0" if self.broken == "another injector" else revision
+            pod.metadata.annotations = {"istio.io/rev": injector}
         return pod
 
     def _follows(self, namespace: str) -> str | None:
@@ -93,10 +94,16 @@ class ControlPlane(Cluster):
         self, namespace: str, pod: str, container: str, command: Sequence[str], timeout: float, stdin: str = ""
     ) -> Completed:
         self.ran.append((pod, list(command)))
-        if command[0] == "pilot-agent":
-            revision = "1-30-0" if self.broken == "connected elsewhere" else self._follows(namespace)
-            identifier = json.dumps(json.dumps({"Component": "istiod", "ID": f"istiod-{revision}-abc"}))
-            return Completed(0, f"control_plane.identifier: {identifier}\n", "")
+        if command[0] == "pilot-discovery":
+            # The other istiod has pods of the same name in a namespace whose name only begins alike.
+            made: list[Any] = [item for item in self.created if isinstance(item, Pod)]
+            known = [
+                f"{item.metadata.name}.{item.metadata.namespace}-7"
+                for item in made
+                if f"istiod-{self._follows(item.metadata.namespace)}-abc" == pod
+            ]
+            clients = [{"connectionId": one} for one in known if self.broken != "connected elsewhere"]
+            return Completed(0, json.dumps({"totalClients": len(clients), "clients": clients}), "")
         if command[0] == "sh":
             return Completed(0, "", "")
         url = command[-1]
@@ -146,7 +153,7 @@ SERVICES = {FIRST, CANARY, UNVERSIONED}
         ("nobody is injected", {FOLLOWING, BESIDE, MOVED}, "got no sidecar"),
         ("everybody is injected", {UNLABELLED}, "it has a sidecar"),
         ("another injector", {FOLLOWING, BESIDE, MOVED}, "the revision that injected it is 1-30-0"),
-        ("connected elsewhere", {FOLLOWING, BESIDE, MOVED}, "it is not connected to a pod of revision"),
+        ("connected elsewhere", {FOLLOWING, BESIDE, MOVED}, "knows it (istiod-1-3"),
     ],
 )
 def test_each_probe_fails_for_its_own_reason(

@@ -47,7 +47,7 @@ with (home / "stdin").open("a") as file:
     file.write(sys.stdin.read() + "--\n")
 answers = json.loads((home / "answers").read_text())
 code, status, body = answers[sys.argv[-1].partition("/v1/")[2]]
-print(body, end="")
+print(body)
 print(f"\n{status:03} {'SSL certificate problem' if code else ''}", end="")
 sys.exit(code)
 """
@@ -150,7 +150,7 @@ class Vault(Cluster):
     ) -> Completed:
         self.ran.append((pod, list(command)))
         if command[2] != SCRIPT:
-            self.files = {**getattr(self, "files", {}), command[4]: stdin}
+            self.files = {**getattr(self, "files", {}), command[4]: command[5]}
             return Completed(0, "", "")
         _, ca, jwt, role, path, agent, keys, *requests = command[4:]
         assert (role, keys) == ("istiod", "clientcert clientkey servercert PIN")
