@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import tools
-from lab import pki
+from lab import files, pki, vault
 from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
@@ -181,6 +181,18 @@ def test_the_labs_api_server_is_trusted_like_the_public_cas(instance: Instance) 
     assert trusted.count("BEGIN CERTIFICATE") > 1
 
 
+def test_vault_and_hsm_are_the_labs(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAULT_TOKEN", "the caller's")
+    monkeypatch.setenv("VAULT_NAMESPACE", "the caller's")
+    environment = runner.environment(instance)
+    assert environment["VAULT_ADDR"] == "https://10.7.0.2:8200"
+    assert environment["SOFTHSM2_CONF"].startswith(f"{instance.directory}/")
+    assert "VAULT_TOKEN" not in environment  # this lab's Vault was not prepared
+    assert "VAULT_NAMESPACE" not in environment
+    files.write(vault.deployer_token(instance), "the lab's")
+    assert runner.environment(instance)["VAULT_TOKEN"] == "the lab's"
+
+
 def test_a_lab_that_is_not_there_leaves_no_trace(instance: Instance) -> None:
     with pytest.raises(LabError, match="there is no lab absent: start it with"):
         runner.project(Instance("absent"))
@@ -280,6 +292,23 @@ def test_credentials_of_the_internet_are_for_those_who_name_them(instance: Insta
     for foreign in ({"internet": {"kind": "existing"}}, {}):
         config["meshgate:teams"] = {"credentials": foreign}
         assert runner.overlaid(config, runner.overlay(instance))["meshgate:teams"] == config["meshgate:teams"]
+
+
+@pytest.mark.parametrize(
+    ("authority", "laid"),
+    [
+        ({"kind": "hsm", "vault": {"mount": "asm-c1", "address": "https://vault.example.com:8200"}}, True),
+        ({"kind": "hsm-kms", "vault": {"mount": "asm-c1"}}, True),
+        ({"kind": "hsm", "vault": {"mount": "asm-c9"}}, False),
+        ({"kind": "hsm"}, False),
+        ({"kind": "self-signed"}, False),
+    ],
+)
+def test_vault_is_the_labs_for_whom_it_has_a_policy(instance: Instance, authority: dict[str, Any], laid: bool) -> None:
+    config = {"meshgate:layers": ["authority"], "meshgate:authority": authority}
+    over = runner.overlaid(config, runner.overlay(instance))["meshgate:authority"]
+    lab = {"mount": "asm-c1", "address": "https://10.7.0.2:8200", "ca": str(instance.vault_ca)}
+    assert over == ({**authority, "vault": lab} if laid else authority)
 
 
 def test_placeholders_are_filled(instance: Instance, tmp_path: Path) -> None:
