@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import cluster
+from lab import cluster, deploy
 from lab.instance import Instance
-from tests.deployment import CHECKOUT, DESTROY, Stack
+from tests.deployment import CHECKOUT, DESTROY, UP, Stack
+from tests.lab.onprem.environment import NAME, ROOT, Onprem
+from tests.lab.onprem.rotation import Rotation, requests_at_new_connections
 from tests.lab.outcomes import verify
 
 pytestmark = pytest.mark.soak
@@ -81,3 +83,39 @@ def test_a_build_goes_on_after_an_interrupt(tmp_path: Path, number: int) -> None
     # A finished build is not begun again.
     subprocess.run(build, cwd=CHECKOUT, env=environment, check=True, capture_output=True)
     assert time.monotonic() - started < 600
+
+
+@pytest.fixture(scope="module")
+def onprem(instance: Instance, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Onprem]:
+    cluster.up(instance, False, print)
+    onprem = Onprem(instance, tmp_path_factory.mktemp("onprem"))
+    onprem.deploy()
+    yield onprem
+    onprem.destroy()
+    assert onprem.stack.resources() == []
+
+
+@pytest.mark.parametrize("seconds", [None, 3, 6, 12])
+def test_root_after_root_without_a_failed_request(onprem: Onprem, tmp_path: Path, seconds: float | None) -> None:
+    """To the next root and back, whose key is in the HSM already; with every `pulumi up` killed so soon, or none."""
+
+    def killed() -> None:
+        if seconds is not None:
+            # As the operator's shell would run it.
+            up = ["pulumi", "--config-file", str(onprem.stack.config_file), "--stack", NAME, *UP]
+            lab = [sys.executable, "-m", "lab", "--instance", onprem.lab.name]
+            interrupted([*lab, *up], seconds, signal.SIGKILL)
+            deploy.recover(onprem.lab, NAME)
+
+    rotation = Rotation(onprem, before=killed)
+    with requests_at_new_connections(onprem, tmp_path) as requests:
+        for number, root in enumerate((f"{ROOT}-{seconds or 'whole'}", ROOT)):
+            old = [entry["name"] for entry in onprem.generations]
+            new = f"soak-{seconds or 'whole'}-{number}"
+            rotation.add(new)
+            rotation.trust(new, root)
+            rotation.activate(new)
+            rotation.drop(*old)
+            assert onprem.statuses() == {new: "active"}
+    assert requests.failures == []
+    assert verify(onprem.stack, "--only", "H4").failed() == []

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import pytest
 
 from lab.instance import Instance
-from tests.deployment import DESTROY
 from tests.lab.onprem.arguments import Arguments
 from tests.lab.onprem.environment import Onprem
 
@@ -29,8 +28,8 @@ def operator(lab: Instance, arguments: Arguments, tmp_path_factory: pytest.TempP
     """The environment, wherever it stands: not deployed before test_authority."""
     environment = Onprem(lab, tmp_path_factory.mktemp("onprem"))
     yield environment
-    environment.stack.pulumi("state", "unprotect", "--all", "--yes", check=False)
-    environment.stack.pulumi(*DESTROY, check=False)
+    if environment.stack.resources():
+        environment.destroy()
 
 
 @pytest.fixture(scope="package")

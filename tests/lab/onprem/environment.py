@@ -13,7 +13,7 @@ from typing import Any
 from lab import authority, hsm, service, vault
 from lab.instance import Instance
 from lab.service import Service
-from tests.deployment import UP, Stack, kubectl, stack_file, write_stack_file
+from tests.deployment import DESTROY, UP, Stack, kubectl, stack_file, write_stack_file
 
 NAME = "onprem"
 AUTHORITY = "meshgate:authority"
@@ -58,6 +58,11 @@ class Onprem:
             self.set_chain("2026", self.signed("2026", ROOT))
             self.up()
         assert self.status() == SIGNED
+
+    def destroy(self) -> None:
+        """As whoever means it does: what must not be lost is protected."""
+        self.stack.pulumi("state", "unprotect", "--all", "--yes", check=False)
+        self.stack.pulumi(*DESTROY)
 
     def status(self) -> str | None:
         """Of the mesh CA; None before the first `pulumi up`."""

@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from tests.deployment import kubectl
-from tests.lab.onprem.environment import AUTHORITY, Onprem, wait_for
+from tests.lab.onprem.environment import AUTHORITY, GATEWAY, Onprem, wait_for
 from tests.lab.onprem.proxies import Proxy, proxies, refresh
+from tests.lab.steady import SteadyRequests, webapp
 
 CONTROL_PLANE = ("-n", "istio-system", "-l", "app=istiod")
 WORKLOAD = ("-n", "istioinaction", "deploy/catalog")
 
 
+NEW_CONNECTIONS = """\
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: {name}-new-connections, namespace: istioinaction}}
+spec:
+  host: {name}.istioinaction.svc.cluster.local
+  trafficPolicy: {{connectionPool: {{http: {{maxRequestsPerConnection: 1}}}}}}
+"""
+"""A connection that exists outlives any certificate; so each request makes new ones, with a handshake at every hop."""
+
+
+@contextmanager
+def requests_at_new_connections(onprem: Onprem, directory: Path) -> Iterator[SteadyRequests]:
+    """From the internet through the gateway to webapp and catalog, while the body runs."""
+    file = directory / "new-connections.yaml"
+    file.write_text("---\n".join(NEW_CONNECTIONS.format(name=name) for name in ("webapp", "catalog")))
+    kubectl(onprem.lab, "apply", "-f", str(file))
+    with SteadyRequests(webapp(onprem.stack, GATEWAY, directory)) as requests:
+        yield requests
+    kubectl(onprem.lab, "delete", "-f", str(file))
+
+
 class Rotation:
     """What the operator of a mesh that is in use does, and waits for."""
 
-    def __init__(self, onprem: Onprem) -> None:
+    def __init__(self, onprem: Onprem, before: Callable[[], None] = lambda: None) -> None:
+        """`before` comes before each `pulumi up`, when the file is changed already."""
         self.onprem = onprem
         self.lab = onprem.lab
+        self._before = before
 
     def add(self, *generations: str) -> None:
         """Have the requests of new generations made."""
         self.onprem.generations.extend({"name": name} for name in generations)
-        self.onprem.up()
+        self._up()
 
     def renew(self, generation: str, root: str) -> None:
         """Have a generation sign whose root the mesh trusts: new certificates are its."""
@@ -64,6 +91,7 @@ class Rotation:
         self._wait("one root is left", lambda proxy: len(proxy.trusted) == 1)
 
     def _up(self) -> None:
+        self._before()
         self.onprem.up()
         refresh(self.lab, *CONTROL_PLANE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lab import vault
-from tests.deployment import DESTROY, kubectl
+from tests.deployment import kubectl
 from tests.lab.onprem.environment import Onprem
 
 pytestmark = pytest.mark.lab
@@ -15,9 +15,7 @@ LABS = {"default", "kube-node-lease", "kube-public", "kube-system"}
 
 
 def test_destroy_leaves_nothing(onprem: Onprem) -> None:
-    # As whoever means it does: what must not be lost is protected.
-    onprem.stack.pulumi("state", "unprotect", "--all", "--yes")
-    onprem.stack.pulumi(*DESTROY)
+    onprem.destroy()
     assert onprem.stack.resources() == []
     namespaces = kubectl(onprem.lab, "get", "namespaces", "-o", "jsonpath={.items[*].metadata.name}").split()
     assert set(namespaces) == LABS
