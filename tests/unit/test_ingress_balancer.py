@@ -12,6 +12,7 @@ import pytest
 from components.ingress.haproxy import configuration
 from settings import Settings, SettingsError, load
 from settings.ingress import NodePortService
+from tests.unit.program import Program
 
 DOCUMENT = {
     "status-port": (15021, 30391),
@@ -291,3 +292,22 @@ def test_haproxy_refuses_what_is_wrong(tmp_path: Path) -> None:
 def checked(directory: Path) -> int:
     assert HAPROXY is not None
     return subprocess.run([HAPROXY, "-c", "-q", "-f", directory], capture_output=True).returncode
+
+
+# The example environment on-prem
+
+
+def test_onprem_has_the_documents_ports(onprem_program: Program) -> None:
+    release = onprem_program.one("onprem-ingress-manual-ingressgateway-release")
+    exposed = release.inputs["values"]["service"]
+    assert (exposed["type"], exposed["externalTrafficPolicy"]) == ("NodePort", "Local")
+    assert {port["name"]: (port["port"], port["nodePort"]) for port in exposed["ports"]} == DOCUMENT
+    assert all(port["targetPort"] == port["port"] for port in exposed["ports"])
+    text = onprem_program.outputs["ingress_balancers"]["manual-ingressgateway"]
+    assert len([line for line in text.splitlines() if line.startswith("listen ")]) == len(DOCUMENT)
+
+
+def test_onprem_asks_for_the_documents_address(onprem_program: Program) -> None:
+    release = onprem_program.one("onprem-ingress-istio-ingressgateway-release")
+    assert release.inputs["values"]["service"]["loadBalancerIP"] == VIP
+    assert onprem_program.outputs["ingress_balancers"].keys() == {"manual-ingressgateway"}
