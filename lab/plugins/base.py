@@ -2,7 +2,8 @@
 
 `Plugin` is any stand-in, on Pulumi's Python provider SDK. `StandIn` is one that is a table of resource types: a type
 names its properties (`Property`) and says how its outputs come about (`Resource`), and everything that the engine asks
-for is answered from that. A simulated cloud (cloud.py) takes its types from the SDK instead.
+for is answered from that. A simulated cloud (cloud.py) takes its types from the SDK instead, and the stand-in for
+Vault's (vault.py) asks a real Vault.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -62,6 +63,7 @@ class Vault:
         self.address = str(settings["address"])
         self._ca = str(settings.get("caCertFile") or "")
         self._client = hvac.Client(self.address, token, verify=self._ca or True, timeout=TIMEOUTS)
+        self._client.session.trust_env = False  # no proxy of the caller's, and no CA but this one
         if str(settings.get("skipChildToken", "false")).lower() != "true":
             seconds = f"{int(float(str(settings.get('maxLeaseTtlSeconds') or CHILD_SECONDS)))}s"
             child = {"display_name": settings.get("tokenName") or "pulumi", "renewable": False}
@@ -138,4 +140,5 @@ def _cause(error: BaseException) -> str:
     """What went wrong in the end: the libraries between put words of their own around it."""
     inner = error.args[0] if error.args else None
     inner = getattr(inner, "reason", inner)
-    return str(inner or error).rsplit(">: ", 1)[-1].removeprefix("[SSL: CERTIFICATE_VERIFY_FAILED] ")
+    words = re.sub(r"^(<[^>]*>|\w+\([^)]*\)): ", "", str(inner or error))
+    return words.removeprefix("[SSL: CERTIFICATE_VERIFY_FAILED] ")
