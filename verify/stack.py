@@ -37,13 +37,21 @@ def read_settings(stack: str) -> Settings:
 def read_contracts(stack: str, settings: Settings) -> dict[Layer, dict[str, Any]]:
     """The contracts of the stack's layers and of those that other stacks hold for it.
 
-    Raises VerifyError when Pulumi fails, ContractError when an output is missing or wrong.
+    Raises VerifyError when Pulumi fails or a mesh CA waits for its signed chain, ContractError when an output is
+    missing or wrong.
     """
     holders: dict[Layer, str] = {**settings.upstream, **dict.fromkeys(settings.layers, stack)}
     outputs = {
         holder: _pulumi("stack", "output", "--json", "--show-secrets", "--stack", holder)
         for holder in sorted(set(holders.values()))
     }
+    for holder, given in outputs.items():
+        if withheld := set(given.get(contracts.WITHHELD, [])) & set(holders):
+            raise VerifyError(
+                f"the mesh CA of stack '{holder}' waits for its signed chain, and there is no layer "
+                f"{', '.join(sorted(withheld))} yet: sign its request, put the chain into its configuration and run "
+                "`pulumi up`"
+            )
     return {layer: CONTRACTS[layer].values(outputs[holder], holder) for layer, holder in holders.items()}
 
 

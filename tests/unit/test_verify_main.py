@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightkube.resources.core_v1 import Namespace
 
 from tests.unit.verify_fakes import FakeKube, private
 from verify import __main__ as program
@@ -24,6 +25,7 @@ from verify.kube import Kube
 from verify.mesh import CALLER
 from verify.probe import Outcome, Probe
 from verify.stack import read_contracts, read_settings
+from verify.workload import LABELS, Workload
 
 OUTPUTS: dict[str, Any] = {
     "cluster_contract": 1,
@@ -134,6 +136,29 @@ def test_the_default_of_a_section_that_is_not_there_is_no_section(pulumi: Pulumi
     config = {"name": "dev", "layers": ["cluster"], "cluster": dev_config["cluster"], "mesh": {}, "ingress": {}}
     pulumi.add("small", config, OUTPUTS)
     assert read_settings("small").mesh is None
+
+
+def test_a_mesh_ca_that_waits_is_said_to_wait(pulumi: Pulumi, dev_config: dict[str, Any]) -> None:
+    outputs = {key: value for key, value in OUTPUTS.items() if not key.startswith(("mesh_", "ingress_"))}
+    pulumi.add("dev", dev_config, {**outputs, "withheld": ["mesh", "ingress"]})
+    with pytest.raises(
+        VerifyError, match=r"mesh CA of stack 'dev' waits for its signed chain.* no layer ingress, mesh"
+    ):
+        read_contracts("dev", read_settings("dev"))
+
+
+def test_below_the_mesh_probe_pods_follow_no_revision(
+    pulumi: Pulumi, dev_config: dict[str, Any], kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = {key: dev_config[key] for key in ("name", "cluster", "authority")}
+    pulumi.add("base", {**below, "layers": ["cluster", "authority"]}, OUTPUTS)
+    workload = Workload("asker", in_mesh=False)
+    probe = Probe(row="X1", scenario="authority", expected="good", attempt=_good, workloads=(workload,))
+    monkeypatch.setattr(scenarios, "SCENARIOS", {"authority": lambda settings: [probe]})
+    assert program.main(["--stack", "base"]) == 0
+    (namespace,) = [item for item in kube.created if isinstance(item, Namespace)]
+    assert namespace.metadata
+    assert namespace.metadata.labels == LABELS
 
 
 def test_layers_of_other_stacks_come_from_their_outputs(pulumi: Pulumi, dev_config: dict[str, Any]) -> None:
