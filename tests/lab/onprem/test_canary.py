@@ -20,49 +20,66 @@ from tests.lab.steady import SteadyRequests, webapp
 
 pytestmark = pytest.mark.lab
 
-OLD, NEW = "asm-183-2", "asm-183-3"
 MESH = "meshgate:mesh"
-FIRST, GATEWAYS, EGRESS = "istioinaction", "istio-ingress", "istio-egress"
+APPLICATION, GATEWAYS, EGRESS = "istioinaction", "istio-ingress", "istio-egress"
 TAG = "istio-revision-tag-stable"
 
 
 def test_canary_upgrade_without_a_failed_request(onprem: Onprem, tmp_path: Path) -> None:
-    lab, mesh = onprem.lab, onprem.config[MESH]
-    assert _revisions(lab) == {FIRST: {OLD}, GATEWAYS: {OLD}, EGRESS: {OLD}}
+    _upgrade(onprem, "asm-183-3", APPLICATION, tmp_path)
 
-    with _watching(lab, tmp_path) as seen, SteadyRequests(webapp(onprem.stack, GATEWAY, tmp_path)) as requests:
+
+@pytest.mark.soak
+def test_upgrades_in_a_row(onprem: Onprem, tmp_path: Path) -> None:
+    for number, first in enumerate((GATEWAYS, APPLICATION) * 2):
+        _upgrade(onprem, f"asm-184-{number}", first, tmp_path)
+
+
+def _upgrade(onprem: Onprem, new: str, first: str, directory: Path) -> None:
+    """Replace the environment's revision by `new`; the namespace `first` is moved before the others."""
+    lab, mesh = onprem.lab, onprem.config[MESH]
+    old = mesh["revision"]
+    _settle(lab, {APPLICATION: old, GATEWAYS: old, EGRESS: old})
+
+    with _watching(lab, directory) as seen, SteadyRequests(webapp(onprem.stack, GATEWAY, directory)) as requests:
         # The second revision: nothing follows it yet.
-        mesh["canary"] = {"revision": NEW}
-        onprem.config[AUTHORITY]["vault"]["serviceAccounts"] = [f"istiod-{OLD}", f"istiod-{NEW}"]
+        mesh["canary"] = {"revision": new}
+        onprem.config[AUTHORITY]["vault"]["serviceAccounts"] = [f"istiod-{old}", f"istiod-{new}"]
         assert not _replaced(onprem)
-        assert _control_planes(lab) == {OLD, NEW}
-        assert _injected_by(lab, FIRST) == _injected_by(lab, GATEWAYS) == OLD
+        assert _control_planes(lab) == {old, new}
+        assert _injected_by(lab, APPLICATION) == _injected_by(lab, GATEWAYS) == old
 
         # One namespace: its next pods are the new one's, and work with those of the old one.
-        mesh["canary"]["namespaces"] = [FIRST]
+        mesh["canary"]["namespaces"] = [first]
         assert not _replaced(onprem)
-        assert (_injected_by(lab, FIRST), _injected_by(lab, GATEWAYS)) == (NEW, OLD)
-        _restart(lab, FIRST)
-        assert _revisions(lab) == {FIRST: {NEW}, GATEWAYS: {OLD}, EGRESS: {OLD}}
+        moved = {APPLICATION: old, GATEWAYS: old, EGRESS: old, first: new}
+        assert {namespace: _injected_by(lab, namespace) for namespace in (APPLICATION, GATEWAYS)} == {
+            namespace: moved[namespace] for namespace in (APPLICATION, GATEWAYS)
+        }
+        if first == APPLICATION:
+            _restart(lab, APPLICATION)
+        _settle(lab, moved)
 
         # The rest: the tag moves, and the gateways with it.
-        mesh |= {"revision": NEW, "canary": {"revision": OLD}}
+        mesh |= {"revision": new, "canary": {"revision": old}}
         assert not _replaced(onprem)
-        assert _injected_by(lab, FIRST) == _injected_by(lab, GATEWAYS) == NEW
-        assert _revisions(lab) == {FIRST: {NEW}, GATEWAYS: {NEW}, EGRESS: {NEW}}
+        assert _injected_by(lab, APPLICATION) == _injected_by(lab, GATEWAYS) == new
+        if first != APPLICATION:
+            _restart(lab, APPLICATION)
+        _settle(lab, {APPLICATION: new, GATEWAYS: new, EGRESS: new})
 
         # The old one goes; every proxy has its configuration from the new one.
         del mesh["canary"]
-        onprem.config[AUTHORITY]["vault"]["serviceAccounts"] = [f"istiod-{NEW}"]
+        onprem.config[AUTHORITY]["vault"]["serviceAccounts"] = [f"istiod-{new}"]
         onprem.up()
-        assert _control_planes(lab) == {NEW}
-        assert _injected_by(lab, FIRST) == NEW
-        wait_for("every proxy is connected to the new istiod", lambda: _connected(lab) == _proxies(lab))
+        assert _control_planes(lab) == {new}
+        assert _injected_by(lab, APPLICATION) == new
+        wait_for("every proxy is connected to the new istiod", lambda: _connected(lab, new) == _proxies(lab))
 
     assert requests.failures == []
     assert requests.count > 50
     # Every state in which the tag's webhooks ever were: there is none between the two.
-    assert seen == [f"istiod-{OLD}", f"istiod-{NEW}"]
+    assert seen == [f"istiod-{old}", f"istiod-{new}"]
 
 
 def _replaced(onprem: Onprem) -> set[str]:
@@ -79,7 +96,10 @@ def _control_planes(lab: Instance) -> set[str]:
 def _pods(lab: Instance) -> Iterator[dict[str, Any]]:
     """Those of namespaces in the mesh that are not about to go."""
     for pod in json.loads(kubectl(lab, "get", "pods", "-A", "-o", "json"))["items"]:
-        if pod["metadata"]["namespace"] in (FIRST, GATEWAYS, EGRESS) and "deletionTimestamp" not in pod["metadata"]:
+        if (
+            pod["metadata"]["namespace"] in (APPLICATION, GATEWAYS, EGRESS)
+            and "deletionTimestamp" not in pod["metadata"]
+        ):
             yield pod["metadata"]
 
 
@@ -89,6 +109,12 @@ def _revisions(lab: Instance) -> dict[str, set[str]]:
     for pod in _pods(lab):
         found.setdefault(pod["namespace"], set()).add(pod.get("annotations", {}).get("istio.io/rev", "none"))
     return found
+
+
+def _settle(lab: Instance, revisions: dict[str, str]) -> None:
+    """Wait until these revisions have injected all pods: Helm is content before a Deployment's old pods are gone."""
+    expected = {namespace: {revision} for namespace, revision in revisions.items()}
+    wait_for(f"pods are of {revisions}", lambda: _revisions(lab) == expected)
 
 
 def _injected_by(lab: Instance, namespace: str) -> str:
@@ -108,11 +134,11 @@ def _proxies(lab: Instance) -> set[str]:
     return {f"{pod['name']}.{pod['namespace']}" for pod in _pods(lab)}
 
 
-def _connected(lab: Instance) -> set[str]:
-    """Those that an istiod of the new revision serves."""
+def _connected(lab: Instance, revision: str) -> set[str]:
+    """Those that an istiod of the revision serves."""
     command = runner.command(lab, ["istioctl", "proxy-status"], Path("/"))
     done = subprocess.run(command, env=runner.environment(lab), capture_output=True, text=True, check=True)
-    lines = [line for line in done.stdout.splitlines() if re.search(rf"\bistiod-{NEW}-", line)]
+    lines = [line for line in done.stdout.splitlines() if re.search(rf"\bistiod-{revision}-", line)]
     return {line.split()[0] for line in lines}
 
 
