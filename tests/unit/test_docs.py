@@ -38,3 +38,11 @@ def test_links_and_targets_exist(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)
     for named in re.findall(r"`make ([a-z-]+)", text):
         assert named in targets, f"{page.name} names make {named}"
+
+
+def test_the_policy_for_vault_is_the_one_that_the_lab_proves() -> None:
+    page = (CHECKOUT / "docs" / "environments" / "onprem.md").read_text()
+    (shown,) = re.findall(r"```hcl\n(.*?)```", page, re.DOTALL)
+    real = (CHECKOUT / "lab" / "vault-deployer.hcl").read_text()
+    assert shown in real, "copy it from lab/vault-deployer.hcl"
+    assert shown.count("path ") == real.count("\npath ")
