@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,7 @@ REVIEWER = "vault-reviewer"
 
 MOUNT_PATH = "/var/run/secrets/vault"
 TOKEN, OTHER_TOKEN, CA = (f"{MOUNT_PATH}/{name}" for name in ("token", "other-audience", "ca.pem"))
+UNKNOWN_ROLE = "meshgate-verify"
 TOKEN_SECONDS = 600
 """The least that Kubernetes gives."""
 
@@ -50,6 +51,7 @@ WRONG_ACCOUNT = "service account name not authorized"
 WRONG_NAMESPACE = "namespace not authorized"
 WRONG_AUDIENCE = "invalid audience (aud) claim"
 DENIED = "permission denied"
+UNKNOWN = "invalid role name"
 """Vault's own words."""
 
 NOT_THE_REVIEWERS = (
@@ -200,10 +202,10 @@ def _token(path: str, audience: str) -> VolumeProjection:
     )
 
 
-def _login(context: Context, vault: VaultSettings, caller: Caller, token: str = TOKEN, mount: str = "") -> Login:
+def _login(context: Context, vault: VaultSettings, caller: Caller, token: str = TOKEN) -> Login:
     pod = context.pods.get(caller.workload)
     ca = CA if caller.trusts_config_map else put(pod, _ca(vault))
-    return Login(vault, pod, token, ca, mount or vault.mount)
+    return Login(vault, pod, token, ca, vault.mount, vault.role)
 
 
 def _reads(vault: VaultSettings, caller: Caller, who: str, context: Context) -> Outcome:
@@ -240,9 +242,13 @@ def _other_role_refused(vault: VaultSettings, caller: Caller, context: Context) 
     other = context.settings.verify.vault.other_mount
     if other is None:
         return NO_OTHER
-    agent = _agents()[0]
-    reply = _login(context, vault, caller, mount=other).ask(agent)[0]
-    return _as_denied(_log(context), agent, reply, "")
+    unknown_agent, agent = _agents()
+    login = replace(_login(context, vault, caller), mount=other)
+    # Where there is no such auth method Vault says no more than where there is one.
+    unknown = replace(login, role=UNKNOWN_ROLE).ask(unknown_agent)[0]
+    if UNKNOWN not in unknown.said:
+        return Outcome(ok=False, observed=f"auth/{other}/hsm is no kubernetes auth method: {unknown}")
+    return _as_denied(_log(context), agent, login.ask(agent)[0], "")
 
 
 def _other_secret_refused(vault: VaultSettings, caller: Caller, context: Context) -> Outcome:
@@ -273,7 +279,8 @@ def _as_denied(log: AuditLog, agent: str, reply: Reply, words: str) -> Outcome:
 
 def _not_trusted(vault: VaultSettings, caller: Caller, context: Context) -> Outcome:
     pod = context.pods.get(caller.workload)
-    reply = Login(vault, pod, TOKEN, put(pod, stranger()), vault.mount).ask(_agents()[0])[0]
+    login = replace(_login(context, vault, caller), ca=put(pod, stranger()))
+    reply = login.ask(_agents()[0])[0]
     ok = reply.exit_code == curl.NOT_TRUSTED
     return Outcome(ok=ok, observed=str(reply), evidence=f"curl in the pod: {reply.said}" if ok else "", proven=ok)
 

@@ -127,10 +127,13 @@ class Login:
     mount: str
     """Of the cluster that it pretends to belong to."""
 
+    role: str
+    """Of that cluster's auth method."""
+
     def ask(self, agent: str, *requests: tuple[str, str, str]) -> list[Reply]:
         """The replies to the login and, if that went well, to each request (method, path, user agent)."""
         path = f"{self.mount}/hsm"
-        arguments = [self.vault.address, self.ca, self.token, self.vault.role, path, agent, " ".join(SECRET_KEYS)]
+        arguments = [self.vault.address, self.ca, self.token, self.role, path, agent, " ".join(SECRET_KEYS)]
         command = ["sh", "-c", SCRIPT, "sh", *arguments, *(part for request in requests for part in request)]
         done = self.pod.run(command, timeout=curl.TIMEOUT * (len(requests) + 2) + 5)
         replies = [Reply.parse(line) for line in done.stdout.splitlines()]

@@ -153,7 +153,11 @@ class Vault(Cluster):
             self.files = {**getattr(self, "files", {}), command[4]: command[5]}
             return Completed(0, "", "")
         _, ca, jwt, role, path, agent, keys, *requests = command[4:]
-        assert (role, keys) == ("istiod", "clientcert clientkey servercert PIN")
+        assert keys == "clientcert clientkey servercert PIN"
+        if role != "istiod":
+            assert path == "asm-c2/hsm"
+            error = "permission denied" if self.broken == "no other cluster" else f'invalid role name "{role}"'
+            return Completed(0, f"0 400 {json.dumps({'errors': [error]})}\n", "")
         trusts = ca == vault.CA or self.files[ca] == CA
         if not trusts and self.broken != "TLS not verified":
             return Completed(0, "60 0 unable to get local issuer certificate\n", "")
@@ -242,6 +246,7 @@ READS, ACCOUNT, NAMESPACE, AUDIENCE, ROLE, OTHER, WRITE, MOUNTS, TLS, CONFIG_MAP
         ("another namespace let in", {NAMESPACE}, "status is 200, not 403"),
         ("another audience let in", {AUDIENCE}, "status is 200, not 403"),
         ("another cluster let in", {ROLE}, "status is 200, not 403"),
+        ("no other cluster", {ROLE}, "auth/asm-c2/hsm is no kubernetes auth method"),
         ("another reason", {ACCOUNT, NAMESPACE, AUDIENCE}, "Vault does not say"),
         ("more policies", {READS}, "its policies is ['default', 'root'], not ['asm-c1-hsm-policy', 'default']"),
         ("a long login", {READS}, "is 2764800, not 3600"),
