@@ -71,7 +71,7 @@ def test_plain_values_of_what_is_exported(dev_program: Program, contract: type[C
     values = contract.values(dev_program.outputs, "dev")
     assert values == {field.name: dev_program.outputs[f"{contract.LAYER}_{field.name}"] for field in fields(contract)}
     if contract is Ingress:
-        assert values["gateways"]["mutual"] == {"address": "10.0.0.11", "http_port": 31080, "https_port": 31443}
+        assert values["gateways"]["mutual"] == {"address": "203.0.113.3", "http_port": 80, "https_port": 443}
         assert type(values["gateways"]["mutual"]["http_port"]) is int
 
 
@@ -102,7 +102,12 @@ def test_round_trip_keeps_values_and_secrets() -> pulumi.Output[Any]:
 @pulumi.runtime.test  # type: ignore[untyped-decorator]
 def test_round_trip_of_mappings() -> pulumi.Output[Any]:
     """Numbers that went through JSON elsewhere are whole numbers again."""
-    outputs = {"ingress_contract": 1, "ingress_gateways": GATEWAYS, "ingress_root_certificates": {"webapp": "<root>"}}
+    outputs = {
+        "ingress_contract": 1,
+        "ingress_gateways": GATEWAYS,
+        "ingress_root_certificates": {"webapp": "<root>"},
+        "ingress_balancers": {},
+    }
     contract = cast(Ingress, from_stack(Ingress, outputs))
 
     def check(values: list[Any]) -> None:
@@ -120,7 +125,12 @@ MESH = {
     "mesh_trust_domain": "a.b",
     "mesh_control_plane_cidrs": [],
 }
-INGRESS = {"ingress_contract": 1, "ingress_gateways": GATEWAYS, "ingress_root_certificates": {}}
+INGRESS = {
+    "ingress_contract": 1,
+    "ingress_gateways": GATEWAYS,
+    "ingress_root_certificates": {},
+    "ingress_balancers": {},
+}
 REPAIR = "so run `pulumi up` on 'prod' with this program's version"
 
 
