@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from settings.mesh import IstiodMesh
 from verify.certificates import common_name_of, described, fingerprint, issued_by
 from verify.context import Context
 from verify.envoy import CONTAINER as PROXY
-from verify.envoy import Proxies, secrets
+from verify.envoy import EVER, Proxies, secrets
 from verify.errors import VerifyError
 from verify.exchange import EgressGateway, differs, judged
 from verify.mesh import CALLER
@@ -36,6 +36,9 @@ ROW = "H4"
 
 OWN, TRUSTED = "default", "ROOTCA"
 """Istio's names for what a proxy proves itself by, and for what it trusts."""
+
+ISTIOD = "discovery"
+"""istiod's container."""
 
 WORKERS = 8
 SHOWN = 5
@@ -104,7 +107,20 @@ def _sidecar(context: Context) -> Outcome:
     pod = context.pods.get(CALLER)
     identity = pod.spiffe_id(context.contracts["mesh"]["trust_domain"])
     key = signing_key(context.contracts["authority"]["generations"])
-    return _judged(context, f"sidecar of {pod.name}", pod.proxies, identity, key)
+    held = _held(pod.proxies)
+    outcome = _judged(context, f"sidecar of {pod.name}", held, identity, key)
+    return replace(outcome, evidence="; ".join(filter(None, (outcome.evidence, _istiod_says(context, held[0])))))
+
+
+def _istiod_says(context: Context, held: Held) -> str:
+    """What an istiod wrote when it took up the intermediate that signed a certificate, while its log has it."""
+    namespace = context.contracts["mesh"]["namespace"]
+    for signer in held.chain[1:2]:
+        for istiod in context.kube.pods(namespace, {"app": "istiod"}):
+            for line in reversed(context.kube.log(namespace, istiod, ISTIOD, EVER)):
+                if f"SN: {signer.serial_number:x}" in line:
+                    return f"log of {istiod}: {' '.join(line.split())}"
+    return ""
 
 
 def _egress_gateway(context: Context) -> Outcome:
@@ -118,7 +134,7 @@ def _gateway(namespace: str, labels: dict[str, str], context: Context) -> Outcom
         raise VerifyError(f"no pod of the gateway {labels} runs in {namespace}")
     trust_domain = context.contracts["mesh"]["trust_domain"]
     identity = f"spiffe://{trust_domain}/ns/{namespace}/sa/{_account(pods[0])}"
-    return _judged(context, f"gateway {identity}", context.gateway(namespace, labels), identity, None)
+    return _judged(context, f"gateway {identity}", _held(context.gateway(namespace, labels)), identity, None)
 
 
 def _everybody(context: Context) -> Outcome:
@@ -163,12 +179,16 @@ def _account(pod: Pod) -> str:
     return str(pod.spec and pod.spec.serviceAccountName)
 
 
-def _judged(context: Context, who: str, proxies: Proxies, identity: str, key: bytes | None) -> Outcome:
+def _held(proxies: Proxies) -> list[Held]:
+    """What each of the proxies holds, at least one."""
+    if not (held := [Held.of(dump) for dump in proxies.secrets()]):
+        raise VerifyError(f"no proxy runs in {proxies.namespace} with the labels {proxies.labels}")
+    return held
+
+
+def _judged(context: Context, who: str, held: Sequence[Held], identity: str, key: bytes | None) -> Outcome:
     """Every one of the proxies."""
     roots = _roots(context)
-    held = [Held.of(dump) for dump in proxies.secrets()]
-    if not held:
-        raise VerifyError(f"no proxy runs: {who}")
     faults = [fault for one in held for fault in chain_faults(one, roots, identity, key)]
     return judged(described(held[0].chain), faults, f"{who}: {openssl(context, held[0].chain, roots)}")
 

@@ -16,6 +16,7 @@ from components.mesh.revision_tags import INJECT_LABEL, REVISION_LABEL, TAG_LABE
 from settings import Settings
 from settings.mesh import IstiodMesh
 from verify import curl
+from verify.authority_workloads import ISTIOD
 from verify.context import Context, user_agent
 from verify.curl import Request
 from verify.envoy import CONTAINER as PROXY
@@ -30,9 +31,6 @@ from verify.workload import Workload
 ROW = "H6"
 
 UNVERSIONED = "istiod"
-ISTIOD = "discovery"
-"""istiod's container."""
-
 PLAIN, MONITORING = "grpc-xds", "http-monitoring"
 """Ports without TLS."""
 

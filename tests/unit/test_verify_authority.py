@@ -231,7 +231,13 @@ class Mesh(Cluster):
         return [] if self.broken == "no gateway" else [Pod(spec=PodSpec(containers=[], serviceAccountName="gw"))]
 
     def pods(self, namespace: str, labels: dict[str, str]) -> list[str]:
-        return ["pod"]
+        return ["istiod-1-31-1-abc" if labels == {"app": "istiod"} else "pod"]
+
+    def log(self, namespace: str, pod: str, container: str, since: int) -> list[str]:
+        assert (namespace, pod, container) == ("istio-system", "istiod-1-31-1-abc", "discovery")
+        serial = x509.load_pem_x509_certificate(mesh_ca.certificate("2026").encode()).serial_number
+        lines = ["info\tx509 cert - SN: 12", f'info\tx509 cert - Issuer: "CN=root", Subject: "CN=2026", SN: {serial:x}']
+        return [] if self.broken == "log rotated" else lines
 
     def everywhere(self, kind: type[Any], labels: Mapping[str, str]) -> list[Any]:
         if kind is not Pod or labels:
@@ -288,7 +294,7 @@ def _contracts() -> dict[str, Any]:
                 "2026": {"status": "active", "request": mesh_ca.request("2026")},
             },
         },
-        "mesh": {"trust_domain": "cluster.local"},
+        "mesh": {"trust_domain": "cluster.local", "namespace": "istio-system"},
         "egress": {"namespace": "istio-egress", "selector": {"istio": "egressgateway"}},
     }
 
@@ -341,6 +347,13 @@ def test_sidecar_and_gateways_hold_what_the_active_generation_signed(settings: S
     ):
         assert who in outcome.evidence
         assert "certificate: OK" in outcome.evidence
+
+
+def test_istiods_own_word_is_shown_as_long_as_its_log_has_it(settings: Settings, tmp_path: Path) -> None:
+    said = 'log of istiod-1-31-1-abc: info x509 cert - Issuer: "CN=root", Subject: "CN=2026", SN: '
+    assert said in _workload_outcomes(settings, tmp_path, "")[0].evidence
+    later = _workload_outcomes(settings, tmp_path, "log rotated")[0]
+    assert (later.ok, "log of" in later.evidence) == (True, False)
 
 
 def test_without_a_gateway_nothing_is_proven(settings: Settings, tmp_path: Path) -> None:
