@@ -246,4 +246,4 @@ def test_no_private_key(dev_program: Program, contract: type[Contract]) -> None:
 
 
 def test_mocked_keys_would_be_seen(dev_program: Program) -> None:
-    assert "<key dev-authority-ca-intermediate-key>" in str(dev_program.one("dev-authority-cacerts").inputs)
+    assert "<key dev-authority-2026-key>" in str(dev_program.one("dev-authority-cacerts").inputs)

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from settings import Settings, SettingsError, load, stack_config
+from settings.authority import SelfSignedAuthority
 from settings.cluster import OnpremCluster
 from settings.ingress import ExistingCertificate, LoadBalancerService
 from settings.mesh import IstiodMesh
@@ -39,7 +40,8 @@ LAYERS = ["cluster", "authority", "mesh", "ingress"]
 def config() -> dict[str, Any]:
     dev = stack_file("dev")
     above = {"gateway_pool", "egress", "teams", "workload_identity", "edge", "external"}
-    return {**{key: value for key, value in dev.items() if key not in above}, "layers": [*LAYERS]}
+    kept = {key: value for key, value in dev.items() if key not in above}
+    return {**kept, "layers": [*LAYERS], "authority": {"kind": "self-signed"}}
 
 
 def put(config: dict[str, Any], path: tuple[str | int, ...], value: Any) -> None:
@@ -209,7 +211,13 @@ def found(config: dict[str, Any]) -> dict[str, str]:
         # Unions
         (("cluster", "kind"), "kind", "cluster", "'kind' is 'kind'; it must be one of 'onprem', 'gke', 'eks'"),
         (("mesh", "kind"), "asm", "mesh", "'kind' is 'asm'; it must be one of 'istiod', 'managed'"),
-        (("authority",), {"organization": "x"}, "authority.kind", "is missing"),
+        (("authority",), {"organization": "x"}, "authority", "'kind' is missing"),
+        (
+            ("authority", "kind"),
+            "vault",
+            "authority",
+            "'kind' is 'vault'; it must be one of 'self-signed', 'hsm', 'hsm-kms'",
+        ),
         (
             (*CREDENTIAL, "kind"),
             "bought",
@@ -549,7 +557,7 @@ def test_defaults_are_the_hardened_ones() -> None:
     assert settings.istio.version == "1.31.1"
     assert settings.istio.hub == "registry.istio.io/release"
     assert settings.istio.charts == "https://istio-release.storage.googleapis.com/charts"
-    assert settings.authority is not None
+    assert isinstance(settings.authority, SelfSignedAuthority)
     assert settings.authority.namespace == "istio-system"
     assert settings.authority.root_validity_hours == 10 * 365 * 24
     assert isinstance(settings.mesh, IstiodMesh)
