@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import authority, hsm, service, vault
+from lab import authority, balancer, hsm, service, vault
 from lab.instance import Instance
 from lab.service import Service
 from tests.deployment import DESTROY, UP, Stack, kubectl, stack_file, write_stack_file
@@ -57,12 +57,14 @@ class Onprem:
             self.provision()
             self.set_chain("2026", self.signed("2026", ROOT))
             self.up()
+            self.configure_balancer()
         assert self.status() == SIGNED
 
     def destroy(self) -> None:
         """As whoever means it does: what must not be lost is protected."""
         self.stack.pulumi("state", "unprotect", "--all", "--yes", check=False)
         self.stack.pulumi(*DESTROY)
+        self.configure_balancer()
 
     def status(self) -> str | None:
         """Of the mesh CA; None before the first `pulumi up`."""
@@ -113,6 +115,10 @@ class Onprem:
         given = [text for option, name in options for text in (option, str(client[name]))]
         authority.run(self.lab, "provision", "--mount", MOUNT, *given, pin=client["PIN"])
 
+    def configure_balancer(self) -> None:
+        """Give the balancer that is configured by hand what the stack has rendered for it."""
+        balancer.apply(self.lab, NAME)
+
     def root(self, key: str) -> str:
         """The certificate of a root in the HSM, PEM."""
         return authority.make_root(self.lab, key).read_text()
@@ -144,7 +150,7 @@ class Onprem:
         return bool(kubectl(self.lab, "get", *resource, "--ignore-not-found", "-o", "name").strip())
 
 
-def wait_for(what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: str, condition: Callable[[], bool], seconds: float = 180) -> None:
     """Ask until it is so; fails the test with `what` when it takes longer than `seconds`."""
     end = time.monotonic() + seconds
     while not condition():

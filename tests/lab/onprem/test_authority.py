@@ -117,6 +117,7 @@ def test_signed_by_the_hsm_the_second_up_makes_the_mesh(operator: Onprem) -> Non
     operator.provision()
     operator.set_chain("2026", operator.signed("2026", ROOT))
     operator.up()
+    operator.configure_balancer()
     assert operator.status() == SIGNED
     assert operator.statuses() == {"2026": "active"}
     assert operator.request("2026") == request

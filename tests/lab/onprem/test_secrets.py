@@ -100,7 +100,7 @@ def test_no_secret_in_states_outputs_logs_and_arguments(
     states = list((onprem.lab.directory / "pulumi" / "state").rglob("*.json*"))
     logs = [path for path in (onprem.lab.directory / "log").iterdir() if path.is_file()]
     events = list(onprem.lab.directory.glob("*-events.json"))
-    pods = [path for path in (onprem.lab.directory / "nodes").glob("*/**/*.log") if path.is_file()]
+    pods = [path for path in (onprem.lab.directory / "nodes").glob("*/log/pods/**/*.log") if path.is_file()]
     assert len(states) > 2
     assert {"vault-audit.log", "vault-vault.log", "control-kube-apiserver.log"} <= {path.name for path in logs}
     assert any("istiod" in str(path) for path in pods)
