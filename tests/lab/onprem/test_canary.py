@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,9 +137,9 @@ def _proxies(lab: Instance) -> set[str]:
 
 
 def _connected(lab: Instance, revision: str) -> set[str]:
-    """Those that an istiod of the revision serves."""
-    command = runner.command(lab, ["istioctl", "proxy-status"], Path("/"))
-    done = subprocess.run(command, env=runner.environment(lab), capture_output=True, text=True, check=True)
+    """Those that an istiod of the revision serves; none while istioctl asks one that is about to go."""
+    command = runner.command(lab, ["istioctl", "proxy-status", "--revision", revision], Path("/"))
+    done = subprocess.run(command, env=runner.environment(lab), capture_output=True, text=True)
     lines = [line for line in done.stdout.splitlines() if re.search(rf"\bistiod-{revision}-", line)]
     return {line.split()[0] for line in lines}
 
@@ -152,12 +154,15 @@ def _watching(lab: Instance, directory: Path) -> Iterator[list[str]]:
     watch = ["kubectl", "get", "mutatingwebhookconfiguration", TAG, "--watch", "--output-watch-events", "-o", "json"]
     seen: list[str] = []
     with log.open("w") as file:
-        process = subprocess.Popen(runner.command(lab, watch, Path("/")), env=runner.environment(lab), stdout=file)
+        process = subprocess.Popen(
+            runner.command(lab, watch, Path("/")), env=runner.environment(lab), stdout=file, start_new_session=True
+        )
         try:
             wait_for("the watch has begun", lambda: log.stat().st_size > 0)
             yield seen
         finally:
-            process.terminate()
+            # What runs it in the lab would not hand a signal on.
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
     decoder, text = json.JSONDecoder(), log.read_text()
     while text := text.lstrip():
