@@ -54,7 +54,7 @@ def _arguments(resource: dict[str, Any]) -> dict[str, Any]:
     if resource["type"].startswith("pulumi:providers:"):
         # A provider's inputs are written down as text; its version is an option.
         del inputs["version"]
-        inputs = {key: json.loads(value) if _PLAIN.fullmatch(value) else value for key, value in inputs.items()}
+        inputs = {key: json.loads(value) if _PLAIN.fullmatch(str(value)) else value for key, value in inputs.items()}
     return {_snake(key): value for key, value in inputs.items()}
 
 
