@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ("__main__.py", "settings", "stacks", "components", "authority", "verify", "docs", "lab", "tools", "bench", "tests")
+PACKAGES = (
+    "__main__.py",
+    "settings",
+    "stacks",
+    "components",
+    "authority",
+    "verify",
+    "docs",
+    "lab",
+    "tools",
+    "bench",
+    "tests",
+)
 
 
 @dataclass(frozen=True)
