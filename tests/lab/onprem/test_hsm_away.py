@@ -31,7 +31,7 @@ def away(onprem: Onprem) -> Iterator[None]:
 
 @pytest.mark.usefixtures("away")
 def test_h5_the_mesh_and_new_workloads_go_on(onprem: Onprem, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match="no token"):
+    with pytest.raises(LabError, match="cannot use the PKCS#11 module"):
         onprem.signed("2026", ROOT)
     done = onprem.up(check=False)
     assert done.returncode != 0
