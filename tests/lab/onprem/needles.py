@@ -37,12 +37,11 @@ class Needles:
 
     def search(self, haystack: Iterable[Path]) -> list[Finding]:
         """The files among these that hold one of the secrets, in whatever form; none of them may go away meanwhile."""
-        paths = "\0".join(map(str, haystack))
+        suspects = _grep(self._patterns.values(), haystack)
         return [
-            Finding(file, name)
+            Finding(str(file), name)
             for name, patterns in self._patterns.items()
-            # Only the pattern's file is in the arguments.
-            for file in _grep(patterns, paths)
+            for file in (_grep([patterns], suspects) if suspects else ())
         ]
 
 
@@ -75,9 +74,11 @@ def _encoded(value: bytes) -> Iterator[str]:
         yield text[(0, 2, 3)[before] : -1]
 
 
-def _grep(patterns: Path, paths: str) -> list[str]:
-    command = ["xargs", "--null", "--no-run-if-empty", "grep", "-l", "-s", "-a", "-F", "-f", str(patterns), "--"]
-    done = subprocess.run(command, input=paths, capture_output=True, text=True)
+def _grep(patterns: Iterable[Path], haystack: Iterable[Path]) -> list[Path]:
+    # Only the patterns' files are in the arguments.
+    given = [text for file in patterns for text in ("-f", str(file))]
+    command = ["xargs", "--null", "--no-run-if-empty", "grep", "-l", "-s", "-a", "-F", *given, "--"]
+    done = subprocess.run(command, input="\0".join(map(str, haystack)), capture_output=True, text=True)
     # 123: xargs's word for a grep that found nothing (1), or met a file that has gone (2).
     assert done.returncode in (0, 123), done.stderr
-    return done.stdout.splitlines()
+    return [Path(line) for line in done.stdout.splitlines()]
