@@ -22,7 +22,8 @@ from lab.instance import Instance
 from tests.deployment import CHECKOUT, DESTROY, UP, Stack, kubectl, stack_file, write_stack_file
 from tests.engine.test_tls_plugin import decodings
 
-pytestmark = pytest.mark.engine
+# In soak: tests/lab/onprem takes the same way on the lab, from a sealed Vault to an empty one.
+pytestmark = [pytest.mark.engine, pytest.mark.soak]
 
 T = TypeVar("T")
 

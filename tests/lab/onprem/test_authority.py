@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from lab import vault
-from tests.deployment import kubectl
+from tests.deployment import UP, kubectl
 from tests.lab.onprem.environment import ROOT, SIGNED, WAITING, Onprem
 from tests.lab.outcomes import Outcomes, verify
 
@@ -125,6 +125,7 @@ def test_signed_by_the_hsm_the_second_up_makes_the_mesh(operator: Onprem) -> Non
     assert "withheld" not in outputs
     assert outputs["authority_root_certificate"] == operator.root(ROOT)
     assert outputs["mesh_revision"] == "asm-183-2"
+    assert operator.stack.changes(*UP, "--expect-no-changes").keys() <= {"same", "read"}
 
 
 @pytest.fixture(scope="module")
