@@ -33,6 +33,13 @@ CHECKOUT = Path(__file__).parents[2]
 gc.set_threshold(200_000, 50, 1000)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def labs_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No unit test leaves anything where this machine's labs are."""
+    with mock.patch.dict(os.environ, MESHGATE_LAB_DIR=str(tmp_path_factory.mktemp("labs"))):
+        yield
+
+
 class FakeCluster:
     """An API server that knows its version and its nodes: as much as the preflight asks for."""
 
