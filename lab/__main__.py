@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tools
-from lab import cluster, deploy, sim
+from lab import cluster, deploy, sim, walk
 from lab import counters as decided
 from lab import pulumi as runner
 from lab.errors import LabError
@@ -89,6 +89,9 @@ COMMANDS = {
     "deploy": Command(deploy.run, "pulumi up of a stack, also after one that was killed", deploy.arguments),
     "run": Command(runner.run_command, "a program with the lab's credentials in its network", runner.command_arguments),
     "shell": Command(runner.run_shell, "a shell with the lab's credentials in its network", runner.shell_arguments),
+    "walk": Command(
+        walk.run, "through the steps of Bookinfo: pulumi up, propagation and probes of each", walk.arguments
+    ),
     "sim": Command(sim.run, "preview, up and destroy of a stack on a bare control plane", sim.arguments),
 }
 

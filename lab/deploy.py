@@ -70,12 +70,22 @@ def recover(instance: Instance, stack: str) -> None:
 
 
 def _adopt(instance: Instance, stack: str, state: Path, directory: Path) -> None:
-    """Note down what was being made in Vault: a mount may hold an operator's secret already, and is made only once."""
+    """Note down what may have been done, for the refresh to find out.
+
+    What was being made in Vault: a mount may hold an operator's secret already, and is made only once. And what objects
+    were being changed to: of what is there, the Kubernetes provider looks only at the fields that are noted, so that
+    one that was being added would stay unseen, and stay.
+    """
     from lab.plugins.vault import adopt  # takes half a second to import
 
     content = json.loads(state.read_text())
     deployment = content["checkpoint"]["latest"]
-    if adopt(deployment):
+    changes = _changes(deployment)
+    for resource in deployment.get("resources", []):
+        # One that waits for its deletion has its successor's URN.
+        if resource["urn"] in changes and not resource.get("delete"):
+            resource["inputs"] = changes[resource["urn"]]
+    if adopt(deployment) or changes:
         adopted = {"version": content["version"], "deployment": deployment}
         file = files.write(directory / "adopted.json", json.dumps(adopted))
         runner.execute(instance, ["pulumi", "stack", "import", "--file", str(file), "--stack", stack], directory)
@@ -104,6 +114,15 @@ def _begun(state: Path) -> list[dict[str, Any]]:
     """The operations that were begun and not ended."""
     latest: dict[str, Any] = json.loads(state.read_text())["checkpoint"]["latest"] or {}
     return latest.get("pending_operations") or []
+
+
+def _changes(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of changes that were begun, by URN; but of releases, where a change that Helm began is taken back."""
+    return {
+        it["resource"]["urn"]: it["resource"]["inputs"]
+        for it in deployment.get("pending_operations") or []
+        if it["type"] == "updating" and it["resource"]["type"] != RELEASE
+    }
 
 
 def _helm(instance: Instance, *arguments: str) -> str:

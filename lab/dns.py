@@ -19,6 +19,8 @@ from lab.topology import (
     RESOLVER,
     RESTRICTED_APIS,
     SERVERS,
+    SITE_ADDRESS,
+    SITE_SERVER,
 )
 
 USER = "coredns"
@@ -68,6 +70,7 @@ def render_zone() -> str:
     addresses = {
         **{name: (address,) for name, address in SERVERS.items()},
         MUTUAL_SERVER: (MUTUAL_ADDRESS,),
+        SITE_SERVER: (SITE_ADDRESS,),
         METADATA_SERVER: (METADATA_ADDRESS,),
         "private.googleapis.com": tuple(PRIVATE_APIS),
         "restricted.googleapis.com": tuple(RESTRICTED_APIS),

@@ -72,6 +72,8 @@ def environment(instance: Instance) -> dict[str, str]:
         # Plugins come from PULUMI_HOME alone: those on PATH are used too, but each with a warning.
         "PULUMI_IGNORE_AMBIENT_PLUGINS": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        # Most of what it does is waiting for pods; usual are four at a time for each CPU.
+        "PULUMI_PARALLEL": "32",
         # Gives pulumi the option --event-log, from which a simulation counts the resources.
         "PULUMI_DEBUG_COMMANDS": "true",
         "HELM_CACHE_HOME": str(home / "helm" / "cache"),
@@ -181,9 +183,10 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def command(instance: Instance, program: Sequence[str], directory: Path, machine: str = CONTROL) -> list[str]:
     """The command that runs a program in a machine, in `directory`; its environment is `environment(instance)`."""
-    # nsenter waits for the program in between and would end at Ctrl-C, before the program had time to end well. So it
-    # is started ignoring the signal (see execute), and env gives the signal back to the program.
-    return [*enter(instance, machine, directory), "env", "--default-signal=INT,QUIT", *program]
+    # nsenter waits for the program in between and would end at Ctrl-C, or when SIGTERM ends a whole process group,
+    # before the program had time to end well. So it is started ignoring both (see execute), and env gives them back to
+    # the program.
+    return [*enter(instance, machine, directory), "env", "--default-signal=INT,QUIT,TERM", *program]
 
 
 def execute(
@@ -331,7 +334,8 @@ def _load(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _interrupts_left_to_the_program() -> Iterator[None]:
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGQUIT)}
+    numbers = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:

@@ -26,8 +26,8 @@ class Service:
     name: str
     command: tuple[str, ...]
     ready: str = ""
-    """Tells when it works: a URL that answers 2xx inside the machine, or unix:PATH of a socket that takes connections.
-    Empty: it works while it runs."""
+    """Tells when it works, inside the machine: a URL that answers 2xx, or tcp://ADDRESS:PORT or unix:PATH that takes
+    connections. Empty: it works while it runs."""
     environment: dict[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     """What it reads only at its start."""
@@ -105,6 +105,8 @@ def ready(instance: Instance, service: Service) -> bool:
                 with socket.socket(socket.AF_UNIX) as connection:
                     connection.connect(f"{machine.root(instance, service.machine)}{url.path}")
                 return True
+            case "tcp":
+                return machine.in_network(instance, service.machine, lambda: _connects(service.ready))
             case "http" | "https":
                 return machine.in_network(instance, service.machine, lambda: _answers(service.ready))
     except OSError:
@@ -136,6 +138,12 @@ def _fingerprint(service: Service) -> str:
     for path in service.files:
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _connects(url: str) -> bool:
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=2):
+        return True
 
 
 def _answers(url: str) -> bool:

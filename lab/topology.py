@@ -45,6 +45,8 @@ SERVERS = {"httpbin.org": IPv4Address("198.51.100.10"), "example.com": IPv4Addre
 """The web servers of the lab's internet that serve anybody."""
 MUTUAL_SERVER, MUTUAL_ADDRESS = "mutual.example.com", IPv4Address("198.51.100.30")
 """The one that demands a client certificate."""
+SITE_SERVER, SITE_ADDRESS = "www.envoyproxy.io", IPv4Address("198.51.100.40")
+"""The one that answers for its own name alone."""
 METADATA_SERVER, METADATA_ADDRESS = "metadata.google.internal", IPv4Address("169.254.169.254")
 """The GKE metadata server. On GKE each node answers for it, in the lab one machine does."""
 
@@ -153,7 +155,7 @@ LINKS = (
         Link(node.name, NODES_RANGE[1], (node.address,), (node.pods, *((SERVICES_RANGE,) if node is NODES[0] else ())))
         for node in NODES
     ),
-    Link(INTERNET, SERVERS_RANGE[1], (*SERVERS.values(), MUTUAL_ADDRESS)),
+    Link(INTERNET, SERVERS_RANGE[1], (*SERVERS.values(), MUTUAL_ADDRESS, SITE_ADDRESS)),
     Link(GOOGLE, GOOGLE_RANGE[1], (*PRIVATE_APIS, *RESTRICTED_APIS, METADATA_ADDRESS)),
     Link(NLB, NLB_LINK[1], (NLB_LINK[2],), (NLB_RANGE, *(zone.subnet for zone in AVAILABILITY_ZONES)), is_proxy=True),
     Link(VAULT, VAULT_LINK[1], (VAULT_ADDRESS,)),

@@ -45,7 +45,8 @@ def server(instance: Instance, name: str = VAULT) -> Service:
     """Vault in the machine `name`, ready when it is unsealed (see `prepare`). Raises tools.NotBuilt."""
     pair = pki.vault_authority(instance).issue("vault", "vault", addresses=[VAULT_ADDRESS])
     configuration = {
-        "storage": {"file": {"path": str(_storage(instance))}},
+        # Alone in its cluster, it need not wait long before it leads it.
+        "storage": {"raft": {"path": str(_storage(instance)), "node_id": "vault", "performance_multiplier": "1"}},
         "listener": {
             "tcp": {
                 "address": f"{VAULT_ADDRESS}:{VAULT_PORT}",
@@ -54,11 +55,13 @@ def server(instance: Instance, name: str = VAULT) -> Service:
             }
         },
         "api_addr": ADDRESS,
+        "cluster_addr": f"https://{VAULT_ADDRESS}:{VAULT_PORT + 1}",
         # Locking its memory takes a right that not every root has; nothing of a lab is a secret anywhere else.
         "disable_mlock": True,
         "log_level": "warn",
     }
     path = files.write(_directory(instance) / "server.json", json.dumps(configuration, indent=2))
+    _storage(instance).mkdir(mode=0o700, parents=True, exist_ok=True)
     return Service(
         name,
         "vault",
@@ -84,6 +87,7 @@ def prepare(instance: Instance, vault: Service, timeout: float = 60) -> None:
         # An `up` was killed before it could keep the keys. Nobody has put anything in yet.
         service.stop(instance, vault)
         shutil.rmtree(_storage(instance))
+        _storage(instance).mkdir(mode=0o700)
         service.start(instance, vault)
         _wait_for_answer(instance, vault, timeout)
     if not _is_initialised(instance, vault):

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from settings.authority import AuthoritySettings, SelfSignedAuthority, VaultSettings
 from settings.aws import AwsSettings
+from settings.bookinfo import NO_MESH, BookinfoSettings
 from settings.cluster import ClusterSettings
 from settings.edge import EdgeSettings, hosted_zones
 from settings.egress import EgressSettings
@@ -26,18 +27,24 @@ from settings.ingress import IngressSettings
 from settings.mesh import IstioSettings, ManagedMesh, MeshSettings
 from settings.model import Model, Problem, matching
 from settings.network import NetworkSettings
+from settings.observability import ObservabilitySettings
+from settings.peer_authentication import PeerAuthenticationSettings
 from settings.platform import misfits
+from settings.rate_limit import RateLimitSettings
+from settings.sidecar import SidecarSettings
+from settings.standalone_envoy import StandaloneEnvoySettings
 from settings.teams import TeamsSettings
 from settings.teams_file import FileError, from_file, is_file
 from settings.verify import VerifySettings
 from settings.workload_identity import WorkloadIdentitySettings
 
-__all__ = ["Layer", "Problem", "Settings", "SettingsError", "load", "requires", "stack_config"]
+__all__ = ["Layer", "Problem", "Settings", "SettingsError", "load", "made_namespaces", "requires", "stack_config"]
 
 Layer = Literal[
     "network",
     "cluster",
     "gateway_pool",
+    "standalone_envoy",
     "authority",
     "mesh",
     "egress",
@@ -46,6 +53,11 @@ Layer = Literal[
     "ingress",
     "edge",
     "external",
+    "sidecar",
+    "bookinfo",
+    "rate_limit",
+    "peer_authentication",
+    "observability",
 ]
 """The layers in the order in which they are built."""
 
@@ -71,6 +83,12 @@ _REQUIRES: Mapping[tuple[Layer, str], tuple[Layer, ...]] = {
     ("ingress", ""): ("cluster", "mesh"),
     ("edge", "nlb"): ("cluster", "mesh"),
     ("external", ""): ("cluster", "mesh"),
+    ("standalone_envoy", ""): ("cluster",),
+    ("sidecar", ""): ("cluster", "mesh"),
+    ("bookinfo", ""): ("cluster", "mesh"),
+    ("rate_limit", ""): ("cluster", "mesh"),
+    ("peer_authentication", ""): ("cluster", "mesh"),
+    ("observability", ""): ("cluster", "mesh"),
 }
 
 
@@ -79,6 +97,8 @@ def requires(layer: Layer, section: Any) -> tuple[Layer, ...] | None:
     needed = _REQUIRES.get((layer, _kind(section)))
     if needed is not None and layer == "edge" and hosted_zones(section):
         return ("network", *needed)
+    if layer == "bookinfo" and isinstance(section, Mapping) and section.get("step") == NO_MESH:
+        return ("cluster",)
     return needed
 
 
@@ -118,6 +138,12 @@ class Settings(Model):
     ingress: IngressSettings | None = None
     edge: EdgeSettings | None = None
     external: ExternalSettings | None = None
+    standalone_envoy: StandaloneEnvoySettings | None = None
+    sidecar: SidecarSettings | None = None
+    bookinfo: BookinfoSettings | None = None
+    rate_limit: RateLimitSettings | None = None
+    peer_authentication: PeerAuthenticationSettings | None = None
+    observability: ObservabilitySettings | None = None
     verify: VerifySettings = VerifySettings()
 
     @property
@@ -188,12 +214,27 @@ def load(config: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:
+_LABS: tuple[Layer, ...] = (
+    "standalone_envoy",
+    "sidecar",
+    "bookinfo",
+    "rate_limit",
+    "peer_authentication",
+    "observability",
+)
+"""The scenarios whose settings say themselves which namespaces they make."""
+
+
+def made_namespaces(sections: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The namespaces that the layers make, twice if two do: the key that names it, and the name.
+
+    `sections` are those that are right, by their keys; a key begins with its layer's.
+    """
     made: list[tuple[str, str]] = []
     mesh, egress, teams, ingress, edge, external = (
-        good.get(layer) for layer in ("mesh", "egress", "teams", "ingress", "edge", "external")
+        sections.get(layer) for layer in ("mesh", "egress", "teams", "ingress", "edge", "external")
     )
-    if authority := good.get("authority"):
+    if authority := sections.get("authority"):
         made.append(("authority.namespace", authority.namespace))
         if vault := getattr(authority, "vault", None):
             made.append(("authority.vault.reviewerNamespace", vault.reviewer_namespace))
@@ -213,8 +254,16 @@ def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:
         made.append(("edge.demo.namespace", edge.demo.namespace))
     if external:
         made.extend(("external.prefix", namespace) for namespace in external.namespaces.values())
+    for layer in _LABS:
+        if lab := sections.get(layer):
+            made.extend((f"{layer}.{key}", namespace) for key, namespace in lab.made_namespaces)
+    return made
+
+
+def _namespaces(good: Mapping[str, Any]) -> Iterator[Problem]:
+    teams = good.get("teams")
     taken: dict[str, str] = {}
-    for key, namespace in made:
+    for key, namespace in made_namespaces(good):
         # Two namespaces of one key are the teams' own matter: they say it themselves.
         if (other := taken.setdefault(namespace, key)) != key and not (
             other.startswith("teams.") and key.startswith("teams.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from settings.model import DnsLabel, Model, Problem, Replicas, Resources, matching
+from settings.model import DnsLabel, HostName, Model, Port, Problem, Replicas, Resources, matching
 
 IstioVersion = Annotated[str, matching(r"1\.[0-9]+\.[0-9]+", "an Istio version, for example 1.31.1")]
 
@@ -58,6 +58,20 @@ class Canary(Model):
                 yield Problem(key="namespaces", message=f"'{namespace}' is there {times} times; name each once")
 
 
+class TracingProvider(Model):
+    """Where proxies send spans when a Telemetry resource says that they do; without one nobody does.
+
+    It may be there before what it names. Reference: Istio, "OpenTelemetry" (Distributed Tracing).
+    """
+
+    service: HostName
+    """Host name of the collector's Service, which takes OpenTelemetry's protocol by gRPC."""
+
+    port: Port = 4317
+    max_tag_length: Annotated[int, Field(ge=1)] = 256
+    """Of the path in a span, in characters; what is longer is cut off."""
+
+
 class IstiodMesh(Model):
     """Istio's own control plane, in the cluster: mesh-wide are STRICT mutual TLS and REGISTRY_ONLY, nothing else."""
 
@@ -75,6 +89,7 @@ class IstiodMesh(Model):
     ] = "cluster.local"
     replicas: Replicas = Replicas()
     resources: Resources = Resources(cpu="500m", memory="2048Mi")
+    tracing: TracingProvider | None = None
 
     @property
     def revisions(self) -> tuple[str, ...]:

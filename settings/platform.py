@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from settings import observability, rate_limit
 from settings import platform_eks as eks
 from settings.authority import HsmKmsAuthority
 from settings.cluster import GkeCluster, OnpremCluster
 from settings.cluster_eks import EksCluster
 from settings.edge import NlbEdge, hosted_zones
 from settings.gateway_pool import GkeGatewayPool, OnpremGatewayPool
+from settings.http_gateway import HttpNodePortService
+from settings.ingress import NodePortService
 from settings.mesh import IstiodMesh, ManagedMesh
 from settings.model import Problem
 from settings.network import GkeNetwork
@@ -45,6 +48,11 @@ def misfits(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Prob
     yield from _authority(good)
     yield from eks.misfits(good)
     yield from _gateways(good)
+    yield from _node_ports(good)
+    if good.get("rate_limit"):
+        yield from rate_limit.misfits(mesh, good.get("istio"))
+    if good.get("observability"):
+        yield from observability.misfits(good["observability"], mesh)
 
 
 def _clouds(good: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Problem]:
@@ -149,14 +157,39 @@ def _gateways(good: Mapping[str, Any]) -> Iterator[Problem]:
     """A Gateway selects its pods by their label `istio`, which is the gateway's name, in every namespace."""
     taken = {
         **({"egressgateway": "the egress gateway"} if good.get("egress") else {}),
-        **{name: f"ingress.gateways.{name}" for name in (good["ingress"].gateways if good.get("ingress") else ())},
+        **{f"{layer}-gateway": f"the gateway of {layer}" for layer in ("sidecar", "bookinfo") if good.get(layer)},
     }
-    for name in good["edge"].gateways if good.get("edge") else ():
-        if name in taken:
-            yield Problem(
-                key=f"edge.gateways.{name}",
-                message=f"has the name of {taken[name]}; each would configure the other's pods: use another name",
-            )
+    for layer in ("ingress", "edge"):
+        for name in good[layer].gateways if good.get(layer) else ():
+            key = f"{layer}.gateways.{name}"
+            if (other := taken.setdefault(name, key)) != key:
+                yield Problem(
+                    key=key,
+                    message=f"has the name of {other}; each would configure the other's pods: use another name",
+                )
+
+
+def _node_ports(good: Mapping[str, Any]) -> Iterator[Problem]:
+    """A port of the nodes leads to one Service; the API server would refuse the second, in the middle of `up`."""
+    taken: dict[int, str] = {}
+    for key, service in _services(good):
+        ports = [service.node_port] if isinstance(service, HttpNodePortService) else []
+        if isinstance(service, NodePortService):
+            ports = [node_port for _, node_port in service.all_ports.values()]
+        for port in ports:
+            # The ingress gateways' own are compared there.
+            if port is not None and not taken.setdefault(port, key).startswith(key.partition(".")[0]):
+                message = f"takes the nodes' port {port}, which {taken[port]} has; use another one"
+                yield Problem(key=key, message=message)
+
+
+def _services(good: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The gateways' Services with their keys."""
+    for name, gateway in good["ingress"].gateways.items() if good.get("ingress") else ():
+        yield f"ingress.gateways.{name}.service", gateway.service
+    for layer in ("sidecar", "bookinfo"):
+        if section := good.get(layer):
+            yield f"{layer}.gateway.service", section.gateway.service
 
 
 def _managed_mesh(mesh: ManagedMesh, good: Mapping[str, Any]) -> Iterator[Problem]:

@@ -54,7 +54,8 @@ def withheld(settings: Settings) -> tuple[Layer, ...]:
     authority = settings.authority
     if authority is None or not authority.waiting:
         return ()
-    # Every later layer needs the mesh. Where istiod makes the request by itself, the control plane is there before.
+    # Every later layer needs the mesh, or will: Bookinfo at its first step comes with the next one's mesh.
+    # Where istiod makes the request by itself, the control plane is there before.
     last: Layer = "mesh" if isinstance(authority, HsmKmsAuthority) else "authority"
     order = get_args(Layer)
     return tuple(layer for layer in order[order.index(last) + 1 :] if layer in settings.layers)

@@ -371,3 +371,81 @@ class External(Contract):
 
     proxy: pulumi.Output[str]
     """Squid as its clients name it, <address>:<port>."""
+
+
+class HttpAddress(TypedDict):
+    """Where clients reach a gateway that speaks http alone."""
+
+    address: str
+    """An IP address, or a host name where the platform gives one."""
+
+    port: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandaloneEnvoy(Contract):
+    """An Envoy on its own."""
+
+    LAYER = "standalone_envoy"
+    VERSION = 1
+
+    namespace: pulumi.Output[str]
+    service: pulumi.Output[str]
+    """Host name of its Service."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sidecar(Contract):
+    """A web server with a sidecar, behind a gateway."""
+
+    LAYER = "sidecar"
+    VERSION = 1
+
+    namespace: pulumi.Output[str]
+    gateway: pulumi.Output[HttpAddress]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bookinfo(Contract):
+    """Bookinfo at one of its stages."""
+
+    LAYER = "bookinfo"
+    VERSION = 1
+
+    namespace: pulumi.Output[str]
+    step: pulumi.Output[str]
+    gateways: pulumi.Output[dict[str, HttpAddress]]
+    """By name: the one in front of it, none while it has no mesh."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateLimit(Contract):
+    """Workloads whose requests are limited."""
+
+    LAYER = "rate_limit"
+    VERSION = 1
+
+    namespace: pulumi.Output[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeerAuthentication(Contract):
+    """Namespaces by what their workloads accept."""
+
+    LAYER = "peer_authentication"
+    VERSION = 1
+
+    namespaces: pulumi.Output[dict[str, str]]
+    """By place: permissive, strict, disable, port-level; and legacy, without sidecars."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observability(Contract):
+    """Where metrics and traces are."""
+
+    LAYER = "observability"
+    VERSION = 1
+
+    namespace: pulumi.Output[str]
+    addresses: pulumi.Output[dict[str, str]]
+    """URLs inside the cluster by program: prometheus, jaeger, grafana, kiali; those that there are."""

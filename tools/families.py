@@ -1,4 +1,8 @@
-"""The Go programs, one family for each go.mod: their `replace` lines clash, so they cannot share one."""
+"""The Go programs, in families that are built together.
+
+Six of them share one go.mod (`common`), so that Kubernetes' libraries are compiled once for all of them. Each of the
+others needs versions or `replace` lines that clash with theirs.
+"""
 
 import re
 import shutil
@@ -12,6 +16,7 @@ from tools.part import Part, files_below
 from tools.workshop import GO_ENVIRONMENT, Workshop
 
 HERE = Path(__file__).parent
+COMMON = HERE / "common"
 ISTIO_VERSION = "1.31.1"  # what the pinned commit of istio.io/istio was released as; the module has no such tag
 ISTIO_MODULE = "istio.io/istio"
 
@@ -31,7 +36,7 @@ class Family(Part):
     """Programs that are built together from the go.mod in `source`.
 
     packages: what `go build` makes, one program each; version: name of a string variable -> its value;
-    embedded: copied into the sources before the build; beside: copied to the programs.
+    embedded: copied into the sources before the build; beside: copied to the programs; tags: build tags.
     """
 
     source: Path
@@ -39,9 +44,11 @@ class Family(Part):
     version: tuple[tuple[str, str], ...] = ()
     embedded: tuple[ModuleFile, ...] = ()
     beside: tuple[ModuleFile, ...] = ()
+    tags: tuple[str, ...] = ()
 
     def inputs(self) -> Iterable[bytes]:
         yield repr((self.packages, self.version, self.embedded, self.beside, GO_ENVIRONMENT)).encode()
+        yield from (tag.encode() for tag in self.tags)
         yield from files_below(self.source)
 
     def make(self, result: Path, workshop: Workshop) -> None:
@@ -54,7 +61,10 @@ class Family(Part):
             shutil.copyfile(workshop.module_dir(file.module, source) / file.path, source / file.target)
         stamps = [f"-X {variable}={value}" for variable, value in self.version]
         workshop.run(
-            ["go", "build", "-v", "-ldflags", " ".join(["-s", "-w", *stamps]), "-o", f"{result}/", *self.packages],
+            [
+                *("go", "build", "-v", "-tags", ",".join(self.tags)),
+                *("-ldflags", " ".join(["-s", "-w", *stamps]), "-o", f"{result}/", *self.packages),
+            ],
             cwd=source,
             env=GO_ENVIRONMENT,
         )
@@ -85,7 +95,7 @@ _PLUGIN = "pulumi-resource-kubernetes"
 
 ISTIO = Family(
     "istio",
-    HERE / "istio",
+    COMMON,
     (
         "istio.io/istio/pilot/cmd/pilot-discovery",
         "istio.io/istio/pilot/cmd/pilot-agent",
@@ -98,12 +108,39 @@ ISTIO = Family(
     ),
     beside=(ModuleFile(ISTIO_MODULE, "tools/packaging/common/envoy_bootstrap.json", "envoy_bootstrap.json"),),
 )
-HTTPBIN = Family("httpbin", HERE / "httpbin", ("github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin",))
-APPS = Family("apps", HERE.parent / "lab" / "apps", ("./cmd/pause", "./cmd/catalog", "./cmd/webapp", "./cmd/echo"))
+RATELIMIT = Family("ratelimit", HERE / "ratelimit", ("github.com/envoyproxy/ratelimit/src/service_cmd",))
+PROMETHEUS_RELEASE = "3.11.3"  # the module's v0.311.3
+PROMETHEUS = Family(
+    "prometheus",
+    COMMON,
+    ("github.com/prometheus/prometheus/cmd/prometheus",),
+    version=(("github.com/prometheus/common/version.Version", PROMETHEUS_RELEASE),),
+    # Of its ways to find targets the cluster's alone; the others are the clouds' SDKs.
+    tags=("remove_all_sd", "enable_kubernetes_sd"),
+)
+JAEGER_RELEASE = "2.13.0"  # the module's v1.76.0 is this release, too: version 2's program lives beside version 1's
+JAEGER = Family(
+    "jaeger",
+    HERE / "jaeger",
+    ("github.com/jaegertracing/jaeger/cmd/jaeger",),
+    version=(("github.com/jaegertracing/jaeger/internal/version.latestVersion", f"v{JAEGER_RELEASE}"),),
+)
+HTTPBIN = Family("httpbin", COMMON, ("github.com/mccutchen/go-httpbin/v2/cmd/go-httpbin",))
+APPS = Family(
+    "apps",
+    HERE.parent / "lab" / "apps",
+    tuple(
+        f"./cmd/{program}"
+        for program in ("pause", "catalog", "webapp", "echo", "productpage", "details", "reviews", "ratings")
+    ),
+)
 
 FAMILIES: tuple[Family, ...] = (
     APPS,
     HTTPBIN,
+    RATELIMIT,
+    JAEGER,
+    PROMETHEUS,
     Family(
         "pulumi-language-python",
         HERE / "pulumi-language-python",
@@ -117,7 +154,7 @@ FAMILIES: tuple[Family, ...] = (
             )
         ),
     ),
-    Family("kwok", HERE / "kwok", ("sigs.k8s.io/kwok/cmd/kwok",)),
+    Family("kwok", COMMON, ("sigs.k8s.io/kwok/cmd/kwok",)),
     Family(
         "kubernetes",
         HERE / "kubernetes",
@@ -134,8 +171,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         version=_kubernetes_version(),
     ),
-    Family("coredns", HERE / "coredns", ("github.com/coredns/coredns",)),
-    Family("vault", HERE / "vault", ("github.com/hashicorp/vault",)),
+    Family("coredns", COMMON, ("./coredns",)),
+    Family("vault", HERE / "vault", (".",), tags=("minimal",)),
     ISTIO,
     Family(
         "pulumi",
@@ -150,8 +187,8 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         "helm",
-        HERE / "helm",
+        COMMON,
         ("helm.sh/helm/v3/cmd/helm",),
-        version=(("helm.sh/helm/v3/internal/version.version", _pinned("helm", "helm.sh/helm/v3")),),
+        version=(("helm.sh/helm/v3/internal/version.version", _pinned("common", "helm.sh/helm/v3")),),
     ),
 )

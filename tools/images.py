@@ -1,29 +1,27 @@
-"""The lab's container images, written as the storage of a docker-registry that the lab serves read-only.
+"""The lab's container images, under their public names, so that manifests need no change for the lab."""
 
-The images carry their public names, so manifests need no change for the lab. Each is a few tar layers and a
-config. They are written straight into the registry's storage (its layout is that of distribution's
-registry/storage/paths.go, unchanged since version 2.0): no registry has to run for it, on no port, and an
-interrupt leaves nothing to stop.
-"""
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
-import hashlib
-import io
-import json
-import platform
-import tarfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
-
-from tools.envoy import ENVOY
-from tools.families import APPS, HTTPBIN, ISTIO, ISTIO_VERSION
+from tools import storage
+from tools.envoy import ENVOY, ENVOY_VERSION
+from tools.families import (
+    APPS,
+    HTTPBIN,
+    ISTIO,
+    ISTIO_VERSION,
+    JAEGER,
+    JAEGER_RELEASE,
+    PROMETHEUS,
+    PROMETHEUS_RELEASE,
+    RATELIMIT,
+)
 from tools.part import Part
-from tools.rootfs import ROOTFS, SERVERS, RootFilesystem
+from tools.rootfs import ROOTFS, SERVERS
+from tools.storage import SEARCH_PATH, Copied, Image, Storage, Written
 from tools.workshop import Workshop
 
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # the kernel's names -> the images' names
-SEARCH_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PILOT_AGENT = "/usr/local/bin/pilot-agent"
 PILOT_DISCOVERY = "/usr/local/bin/pilot-discovery"
 CURL_ENTRYPOINT = """\
@@ -33,6 +31,17 @@ case "$1" in
 -*) exec curl "$@" ;;
 *) exec "$@" ;;
 esac
+"""
+ENVOY_ENTRYPOINT = """\
+#!/bin/sh
+# As in the public image: options alone are envoy's, and root becomes the user envoy unless ENVOY_UID is 0.
+case "$1" in
+-*) set -- envoy "$@" ;;
+esac
+if [ "$(id -u)" = 0 ] && [ "${ENVOY_UID:-101}" != 0 ]; then
+    exec setpriv --reuid "${ENVOY_UID:-101}" --regid "${ENVOY_GID:-101}" --clear-groups "$@"
+fi
+exec "$@"
 """
 NGINX_CONFIGURATION = """\
 # As in the public image, whose paths these are.
@@ -66,49 +75,14 @@ server {
 """
 
 
-@dataclass(frozen=True)
-class Copied:
-    """A file out of a built part's directory."""
-
-    part: Part
-    path: str
-    mode: int = 0o755
-
-    def read(self) -> bytes:
-        return (self.part.directory / self.path).read_bytes()
-
-
-@dataclass(frozen=True)
-class Written:
-    """A file given by its text, executable unless `mode` says otherwise."""
-
-    text: str
-    mode: int = 0o755
-
-    def read(self) -> bytes:
-        return self.text.encode()
-
-
-@dataclass(frozen=True)
-class Image:
-    """One image: a layer with `files` (absolute path -> file), above the root filesystem `base` if there is one.
-
-    `config` is the section of that name in the OCI image configuration.
-    """
-
-    name: str
-    files: Mapping[str, Copied | Written]
-    config: Mapping[str, Any] = field(default_factory=dict)
-    base: RootFilesystem | None = None
-
-    @property
-    def repository(self) -> str:
-        """The name as a registry sees it: without host and tag."""
-        return self.name.partition("/")[2].rpartition(":")[0]
-
-    @property
-    def tag(self) -> str:
-        return self.name.rpartition(":")[2]
+def bookinfo(service: str, version: str = "v1", user: int = 1000, **environment: str) -> Image:
+    """One of Bookinfo's images; as the public ones, those of a service are one program with another environment."""
+    env = [SEARCH_PATH, f"SERVICE_VERSION={version}", *(f"{name}={value}" for name, value in environment.items())]
+    return Image(
+        f"docker.io/istio/examples-bookinfo-{service}-{version}:1.20.3",
+        {f"/{service}": Copied(APPS, service)},
+        {"Env": env, "User": str(user), "Cmd": [f"/{service}"], "ExposedPorts": {"9080/tcp": {}}},
+    )
 
 
 # Users, entrypoints and paths are those of the public images (Istio: pilot/docker/Dockerfile.* in its module).
@@ -176,6 +150,55 @@ IMAGES = (
         {"/echo": Copied(APPS, "echo")},
         {"User": "65532:65532", "Entrypoint": ["/echo"], "ExposedPorts": {"80/tcp": {}}},
     ),
+    bookinfo("productpage", FLOOD_FACTOR="0"),
+    bookinfo("details", ENABLE_EXTERNAL_BOOK_SERVICE="false"),
+    bookinfo("ratings"),
+    bookinfo("reviews", "v1", 1001, ENABLE_RATINGS="false", STAR_COLOR="black"),
+    bookinfo("reviews", "v2", 1001, ENABLE_RATINGS="true", STAR_COLOR="black"),
+    bookinfo("reviews", "v3", 1001, ENABLE_RATINGS="true", STAR_COLOR="red"),
+    Image(
+        f"docker.io/envoyproxy/envoy:v{ENVOY_VERSION}",
+        {"/usr/local/bin/envoy": Copied(ENVOY, "envoy"), "/docker-entrypoint.sh": Written(ENVOY_ENTRYPOINT)},
+        {
+            "Entrypoint": ["/docker-entrypoint.sh"],
+            "Cmd": ["envoy", "-c", "/etc/envoy/envoy.yaml"],
+            "ExposedPorts": {"10000/tcp": {}},
+        },
+        base=ROOTFS,
+    ),
+    # The public image's tags are the first digits of commits.
+    Image(
+        "docker.io/envoyproxy/ratelimit:3fb70258",
+        {"/bin/ratelimit": Copied(RATELIMIT, "service_cmd")},
+        {"User": "65532", "Cmd": ["/bin/ratelimit"]},
+    ),
+    Image(
+        f"docker.io/jaegertracing/jaeger:{JAEGER_RELEASE}",
+        {"/cmd/jaeger/jaeger-linux": Copied(JAEGER, "jaeger")},
+        {
+            "User": "10001",
+            "Entrypoint": ["/cmd/jaeger/jaeger-linux"],
+            "ExposedPorts": {"4317/tcp": {}, "16686/tcp": {}},
+        },
+    ),
+    Image(
+        f"docker.io/prom/prometheus:v{PROMETHEUS_RELEASE}",
+        {"/bin/prometheus": Copied(PROMETHEUS, "prometheus"), "/prometheus/.keep": Written("", 0o644)},
+        {
+            "Env": [SEARCH_PATH],
+            "User": "65534:65534",
+            "WorkingDir": "/prometheus",
+            "Entrypoint": ["/bin/prometheus"],
+            "Cmd": ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"],
+            "ExposedPorts": {"9090/tcp": {}},
+        },
+    ),
+    Image(
+        "docker.io/library/redis:7.0.15",
+        {"/data/.keep": Written("", 0o644)},
+        {"WorkingDir": "/data", "Cmd": ["redis-server"], "ExposedPorts": {"6379/tcp": {}}},
+        base=SERVERS,
+    ),
 )
 
 
@@ -187,102 +210,18 @@ class Registry(Part):
 
     @property
     def needs(self) -> tuple[Part, ...]:
-        return (APPS, HTTPBIN, ISTIO, ENVOY, ROOTFS, SERVERS)
+        return tuple(dict.fromkeys(part for image in IMAGES for part in image.needs))
 
     def inputs(self) -> Iterable[bytes]:
-        # The definitions above and how they are written: all of it is in this file.
+        # The definitions above and how they are written: all of it is in these two files.
         yield Path(__file__).read_bytes()
+        yield Path(storage.__file__).read_bytes()
 
     def make(self, result: Path, workshop: Workshop) -> None:
-        storage = Storage(result / "docker" / "registry" / "v2", workshop.scratch)
+        registry = Storage(result / "docker" / "registry" / "v2", workshop.scratch)
         for image in IMAGES:
             workshop.tick(image.name)
-            storage.add(image)
+            registry.add(image)
 
 
 REGISTRY = Registry("images")
-
-
-@dataclass(frozen=True)
-class Storage:
-    """The files of a docker-registry below `root`."""
-
-    root: Path
-    scratch: Path
-
-    def add(self, image: Image) -> None:
-        layers = [image.base.tar] if image.base else []
-        layers.append(write_layer(image.files, self.scratch / "layer.tar"))
-        stored = [self.blob(image, path) for path in layers]
-        config = {
-            "architecture": ARCHITECTURES[platform.machine()],
-            "os": "linux",
-            "config": {"Env": [SEARCH_PATH], **image.config},
-            # Layers stay uncompressed (so their digests are the diff IDs): reading them is local, and cores are few.
-            "rootfs": {"type": "layers", "diff_ids": [digest for digest, _ in stored]},
-        }
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", self.blob(image, as_json(config))),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer) for layer in stored],
-        }
-        digest, _ = self._store(as_json(manifest))
-        manifests = self.root / "repositories" / image.repository / "_manifests"
-        link(manifests / "revisions", digest)
-        link(manifests / "tags" / image.tag / "index", digest)
-        current = manifests / "tags" / image.tag / "current"
-        current.mkdir(parents=True)
-        (current / "link").write_text(digest)
-
-    def blob(self, image: Image, content: Path | bytes) -> tuple[str, int]:
-        """Store a layer or a config and make it part of the image's repository; returns digest and size in bytes."""
-        digest, size = self._store(content)
-        link(self.root / "repositories" / image.repository / "_layers", digest)
-        return digest, size
-
-    def _store(self, content: Path | bytes) -> tuple[str, int]:
-        with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
-            hexadecimal = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.seek(0, io.SEEK_END)
-        data = self.root / "blobs" / "sha256" / hexadecimal[:2] / hexadecimal / "data"
-        if not data.exists():
-            data.parent.mkdir(parents=True)
-            if isinstance(content, Path):
-                data.hardlink_to(content)
-            else:
-                data.write_bytes(content)
-        return f"sha256:{hexadecimal}", size
-
-
-def link(directory: Path, digest: str) -> None:
-    """The registry's way to say that something belongs to a repository."""
-    path = directory / digest.replace(":", "/") / "link"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(digest)
-
-
-def descriptor(media_type: str, stored: tuple[str, int]) -> dict[str, Any]:
-    digest, size = stored
-    return {"mediaType": media_type, "digest": digest, "size": size}
-
-
-def as_json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()
-
-
-def write_layer(files: Mapping[str, Copied | Written], target: Path) -> Path:
-    """Write files and the directories above them as a tar that is equal for equal content: sorted, without times."""
-    target.unlink(missing_ok=True)  # an earlier layer of this name lives on under its digest
-    directories = {str(parent) for path in files for parent in PurePosixPath(path).parents} - {"/"}
-    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
-        for path in sorted(directories | set(files)):
-            entry = tarfile.TarInfo(path.removeprefix("/"))
-            if path in directories:
-                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-                tar.addfile(entry)
-            else:
-                content = files[path].read()
-                entry.size, entry.mode = len(content), files[path].mode
-                tar.addfile(entry, io.BytesIO(content))
-    return target

@@ -64,7 +64,7 @@ ROOTFS = RootFilesystem(
 SERVERS = RootFilesystem(
     "rootfs-servers",
     (
-        "--include=nginx,squid",
+        "--include=nginx,squid,redis-server",
         # Squid's package brings Perl along, for helpers that nobody here calls.
         '--customize-hook=rm -r "$1"/usr/share/perl "$1"/usr/share/perl5 "$1"/usr/lib/*/perl "$1"/usr/lib/*/perl5',
     ),

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from settings import Layer, Settings, SettingsError
+from settings import Settings, SettingsError
 from stacks.contracts import ContractError
-from verify import curl, firewall, report
-from verify.context import Context
-from verify.counters import Firewall
+from verify import firewall, report
 from verify.errors import VerifyError
-from verify.kube import Kube
-from verify.pods import Pods
 from verify.probe import Probe
 from verify.runner import Result, run, select
 from verify.scenarios import probes
-from verify.shell import Local
+from verify.session import session
 from verify.stack import read_contracts, read_settings
-from verify.workload import Images
 
 FELL_SHORT = 1
 UNUSABLE = 2
@@ -117,15 +108,6 @@ def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Pr
     if not chosen:
         progress.tell(f"stack {stack} holds no layer with probes")
         return []
-    contracts = read_contracts(stack, settings)
-    clients = tuple(Local(client.name, client.command) for client in settings.verify.clients)
-    for client in clients:
-        curl.check_version(client)
-    kube = Kube.from_kubeconfig(contracts["cluster"]["kubeconfig"])
-    istio = settings.istio
-    trust = _trust(settings.verify.trust)
-    images = Images(asking=settings.verify.image, serving=f"{istio.hub}/proxyv2:{istio.version}")
-    stop = threading.Event()
     done = 0
 
     def finished(result: Result) -> None:
@@ -133,39 +115,10 @@ def _run(stack: str, settings: Settings, chosen: dict[str, Probe], progress: _Pr
         done += 1
         progress.tell(f"{done} of {len(chosen)}: {result.id} {report.WORDS[result.ok]}")
 
-    # A kill must clean up as Ctrl-C does.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="meshgate-verify-") as directory,
-            Pods(kube, _revision_tag(contracts), images, stop, progress.tell, trust) as pods,
-        ):
-            context = Context(
-                settings=settings,
-                contracts=contracts,
-                clients=clients,
-                kube=kube,
-                pods=pods,
-                directory=Path(directory),
-                stop=stop,
-                firewall=Firewall(settings.verify.firewall_counters),
-            )
-            pods.start(workload for probe in chosen.values() for workload in probe.workloads)
-            return run(chosen, context, report=finished)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _revision_tag(contracts: Mapping[Layer, dict[str, Any]]) -> str | None:
-    """What probe pods' namespaces follow; None where the stack is below the mesh."""
-    return contracts["mesh"]["revision_tag"] if "mesh" in contracts else None
-
-
-def _trust(path: str | None) -> str | None:
-    try:
-        return None if path is None else Path(path).expanduser().read_text(encoding="utf-8")
-    except OSError as error:
-        raise VerifyError(f"meshgate:verify.trust: cannot read {path}: {error.strerror}") from None
+    with session(settings, read_contracts(stack, settings), progress.tell) as context:
+        context.pods.start(workload for probe in chosen.values() for workload in probe.workloads)
+        context.pods.settle()
+        return run(chosen, context, report=finished)
 
 
 def _write(path: Path, text: str) -> None:

@@ -90,6 +90,9 @@ class Request:
     posted: str | None = None
     """JSON that is posted. Redirects are followed with a POST only where they say so (307, 308)."""
 
+    form: Mapping[str, str] = field(default_factory=dict)
+    """Fields of a form that is posted; none: no form."""
+
     follow: bool = False
     """Whether redirects are followed."""
 
@@ -133,6 +136,8 @@ class Request:
             command += ["--insecure", "--pinnedpubkey", f"sha256//{self.pinned}"]
         if self.posted is not None:
             command += ["--json", self.posted]
+        for name, value in self.form.items():
+            command += ["--data-urlencode", f"{name}={value}"]
         if self.certificate is not None:
             command += ["--cert", str(self.certificate.certificate), "--key", str(self.certificate.key)]
         if self.follow:

@@ -72,6 +72,14 @@ class Proxies:
         """The first access log line after `since` (a `time.monotonic()`) that matches; waits until it must be there."""
         return awaited(lambda: self._lines(since), match, self.stop)
 
+    def lines(self, match: Callable[[AccessLogLine], bool], since: float, least: int = 1) -> list[AccessLogLine]:
+        """All access log lines after `since` that match, once there are `least` of them or all must be there."""
+        end = time.monotonic() + LOG_DELAY
+        while True:
+            found = [line for line in self._lines(since) if match(line)]
+            if len(found) >= least or time.monotonic() > end or self.stop.wait(LOG_PAUSE):
+                return found
+
     def _lines(self, since: float) -> Iterator[AccessLogLine]:
         seconds = int(time.monotonic() - since) + 2
         for pod in self.kube.pods(self.namespace, self.labels):
@@ -105,6 +113,18 @@ class Proxies:
         """The services that the proxies know."""
         names = {line.partition("::")[0] for text in self._administration("clusters") for line in text.splitlines()}
         return {cluster for name in names if (cluster := Cluster.parse(name))}
+
+    def health(self, cluster: Cluster) -> dict[str, set[str]]:
+        """For the address and port of each of a service's hosts: what the proxies say of its health, `healthy` or why
+        it gets no requests (`/failed_outlier_check`)."""
+        name = f"outbound|{cluster.port}|{cluster.subset}|{cluster.host}"
+        said: dict[str, set[str]] = {}
+        for text in self._administration("clusters"):
+            for host, flags in re.findall(
+                rf"^{re.escape(name)}::([^:]+:\d+)::health_flags::(\S+)$", text, re.MULTILINE
+            ):
+                said.setdefault(host, set()).add(flags)
+        return said
 
     def ports(self) -> set[int]:
         """The ports on which the proxies listen."""

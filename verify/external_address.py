@@ -12,7 +12,8 @@ from functools import partial
 from cryptography import x509
 
 from settings import Settings
-from settings.ingress import HTTP, HTTPS, STANDARD_PORTS, STATUS, LoadBalancerService, NodePortService
+from settings.gateway_service import LoadBalancerService
+from settings.ingress import HTTP, HTTPS, STANDARD_PORTS, STATUS, NodePortService
 from verify import certificates, curl
 from verify.context import Context, user_agent
 from verify.curl import UNREACHED_SECONDS, Request, Response

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import httpx2
 import lightkube
 import yaml
-from httpx2.websockets import HTTPXWSException
+from httpx2.websockets import HTTPXWSException, WebSocketDisconnect, WebSocketNetworkError
 from lightkube.config.kubeconfig import KubeConfig
 from lightkube.core.exceptions import ApiError
 from lightkube.core.exceptions import ConfigError as KubeconfigError
@@ -221,7 +221,7 @@ Errors = tuple[type[Exception], ...]
 UNSENT: Errors = (httpx2.ConnectError,)
 """After these the API server has not seen the request."""
 
-BROKEN: Errors = (httpx2.NetworkError, httpx2.RemoteProtocolError)
+BROKEN: Errors = (httpx2.NetworkError, httpx2.RemoteProtocolError, WebSocketDisconnect, WebSocketNetworkError)
 """After these it may have."""
 
 PAUSES = (0.1, 0.5)
@@ -243,7 +243,7 @@ def _told(what: str, action: Callable[[], T], again: Errors) -> T:
             raise VerifyError(f"cannot {what}: it did not end in time") from None
         except (httpx2.HTTPError, HTTPXWSException) as error:
             if pause is None or not isinstance(error, again):
-                raise VerifyError(f"cannot {what}: {error or type(error).__name__}") from None
+                raise VerifyError(f"cannot {what}: {str(error) or type(error).__name__}") from None
             time.sleep(pause)
     raise AssertionError("the last pause is None")
 

@@ -47,7 +47,13 @@ class AccessLogLine:
     connection_termination_details: str
     upstream_transport_failure_reason: str
     user_agent: str
+    upstream_host: str
+    """Address and port of the other side."""
+
     upstream_cluster: str
+    upstream_local_address: str
+    """The proxy's own address and port on that connection."""
+
     downstream_local_address: str
     downstream_remote_address: str
     requested_server_name: str
@@ -84,7 +90,9 @@ _OPERATORS = {
     "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
     "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
     "user_agent": "%REQ(USER-AGENT)%",
+    "upstream_host": "%UPSTREAM_HOST%",
     "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
     "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
     "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
     "requested_server_name": "%REQUESTED_SERVER_NAME%",

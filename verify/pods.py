@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -122,16 +123,33 @@ class Pods:
             self._without_fail(partial(self._delete, item))
 
     def start(self, workloads: Iterable[Workload]) -> None:
-        """Create the workloads' pods, without waiting for them; what goes wrong `get` tells."""
+        """Create the workloads' pods, without waiting for them; what goes wrong `get` tells.
+
+        Those that are there already stay. One that could not be created is tried once more after the others: so many
+        at a time can be too much for the injector, whom the API server does not wait for long.
+        """
+        wanted = set(workloads)
         with self._starting:
-            for workload in sorted(
-                set(workloads) - self._started.keys(), key=lambda one: (one.namespace or "", one.name)
-            ):
-                try:
-                    self._create(workload)
-                    self._started[workload] = time.monotonic()
-                except VerifyError as error:
-                    self._started[workload] = error
+            for _ in range(2):
+                there = {workload for workload, began in self._started.items() if not isinstance(began, VerifyError)}
+                for workload in sorted(wanted - there, key=lambda one: (one.namespace or "", one.name)):
+                    try:
+                        self._create(workload)
+                        self._started[workload] = time.monotonic()
+                    except VerifyError as error:
+                        self._started[workload] = error
+
+    def settle(self) -> None:
+        """Wait for the started pods; one that does not come up `get` tells.
+
+        What is asked while nodes are busy with starting them looks broken when it is slow.
+        """
+        began = sum(not isinstance(one, VerifyError) for one in self._started.values())
+        if began:
+            self._tell(f"waiting for {began} probe pods")
+        for workload in self._started:
+            with suppress(VerifyError):
+                self.get(workload)
 
     def get(self, workload: Workload) -> ProbePod:
         """A started workload's pod, as soon as it is ready. Raises VerifyError when it does not come up."""
@@ -187,10 +205,11 @@ class Pods:
             self._kube.create(Namespace(metadata=ObjectMeta(name=namespace, labels=labels)))
             self._namespaces.append(namespace)
         for item in manifests.manifests(workload, *self._place(workload), self._images, self._trust):
-            if workload.namespace is not None:
+            if workload.namespace is not None and item not in self._elsewhere:
                 # Noted first: a kill may come between.
                 self._elsewhere.append(item)
-            self._kube.create(item)
+            # An earlier try may have come as far as this.
+            self._kube.create(item, exists_ok=True)
 
     def _revision(self, workload: Workload) -> str | None:
         """What its namespace follows."""

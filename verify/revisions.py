@@ -75,13 +75,12 @@ def _injections(mesh: IstiodMesh) -> Iterator[Probe]:
         f"a namespace labelled {REVISION_LABEL}={mesh.revision_tags[0]}", _pod("injected", None), mesh.revision
     )
     yield following
-    unlabelled = Workload("not-injected", in_mesh=False, revision="", change=_unmarked)
     yield Probe(
         row=ROW,
         scenario=SCENARIO,
         expected="the same pod in a namespace without the label: no sidecar",
-        attempt=partial(_not_injected, unlabelled),
-        workloads=(unlabelled,),
+        attempt=partial(_not_injected, UNLABELLED),
+        workloads=(UNLABELLED,),
         pair=following,
     )
     if mesh.canary:
@@ -103,6 +102,10 @@ def _unmarked(pod: Pod) -> None:
     assert pod.metadata is not None
     assert pod.metadata.labels is not None
     del pod.metadata.labels[INJECT_LABEL]
+
+
+UNLABELLED = Workload("not-injected", in_mesh=False, revision="", change=_unmarked)
+"""A pod that does not say whether it is to be injected, in a namespace that does not say so either."""
 
 
 def _service(service: str, revision: str, context: Context) -> Outcome:

@@ -9,14 +9,21 @@ from settings import Layer, Settings
 from verify import (
     authority,
     authority_workloads,
+    bookinfo,
     edge,
     egress,
     external,
     external_address,
     gateway_pool,
     ingress,
+    interception,
     mesh,
+    observability,
+    peer_authentication,
+    rate_limit,
     revisions,
+    sidecar,
+    standalone_envoy,
     workload_identity,
 )
 from verify.probe import Probe, numbered
@@ -32,6 +39,12 @@ SCENARIOS: Mapping[Layer, Callable[[Settings], Iterable[Probe]]] = {
     "ingress": lambda settings: chain(ingress.probes(settings), external_address.probes(settings)),
     "edge": edge.probes,
     "external": external.probes,
+    "standalone_envoy": standalone_envoy.probes,
+    "sidecar": lambda settings: chain(sidecar.probes(settings), interception.probes(settings)),
+    "bookinfo": bookinfo.probes,
+    "rate_limit": rate_limit.probes,
+    "peer_authentication": peer_authentication.probes,
+    "observability": observability.probes,
 }
 """A layer's probes; a new scenario is a module and a line here."""
 

@@ -23,6 +23,12 @@ CONTRACTS: Mapping[Layer, type[contracts.Contract]] = {
     "ingress": contracts.Ingress,
     "edge": contracts.Edge,
     "external": contracts.External,
+    "standalone_envoy": contracts.StandaloneEnvoy,
+    "sidecar": contracts.Sidecar,
+    "bookinfo": contracts.Bookinfo,
+    "rate_limit": contracts.RateLimit,
+    "peer_authentication": contracts.PeerAuthentication,
+    "observability": contracts.Observability,
 }
 
 

@@ -14,7 +14,13 @@ from components.edge.annotations import HTTPS_PORT, service_annotations
 from components.edge.routes import HTTP_PORT, rules, servers, target_ports
 from components.egress.custom_resource import custom_resource
 from components.mesh.charts import release
-from components.mesh.gateway_chart import PROXY_CONFIG, gateway_values, load_balancer_address, service_port
+from components.mesh.gateway_chart import (
+    PROXY_CONFIG,
+    gateway_values,
+    load_balancer_address,
+    released_service,
+    service_port,
+)
 from settings.edge import NlbGateway as NlbGatewaySettings
 from settings.mesh import IstioSettings
 
@@ -137,12 +143,7 @@ class NlbGateway(pulumi.ComponentResource):
                 },
                 opts=child,
             )
-        service = kubernetes.core.v1.Service.get(
-            f"{name}-service",
-            # Read from the release's status: known when Helm has waited until the Service has its address.
-            pulumi.Output.concat(deployment.status.namespace, "/", deployment.status.name),
-            opts=child,
-        )
+        service = released_service(f"{name}-service", deployment, opts=child)
         self.address = service.status.apply(load_balancer_address)
         self.register_outputs({"address": self.address})
 

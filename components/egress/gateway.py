@@ -14,6 +14,7 @@ from components.egress.network_policy import gateway_policy
 from components.mesh.charts import release
 from components.mesh.gateway_chart import pod_annotations
 from components.mesh.revisions import Revisions
+from components.pod_security import RESTRICTED
 from settings.egress import EgressSettings
 from settings.mesh import IstioSettings
 
@@ -97,7 +98,7 @@ class EgressGateway(pulumi.ComponentResource):
                 name=args.egress.namespace,
                 labels={
                     "istio.io/rev": args.revisions.label(args.egress.namespace),
-                    **{f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")},
+                    **RESTRICTED,
                 },
             ),
             opts=child,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from components.egress.custom_resource import custom_resource
 from components.external.istio import LISTENING, MODES, PROTOCOLS, host_entry, proxy_entry, sidecar
 from components.external.squid import PORT, Squid, SquidArgs
 from components.mesh.revisions import Revisions
+from components.pod_security import RESTRICTED
 from settings.external import ExternalSettings, Step
 
 NETWORKING = "networking.istio.io/v1"
@@ -71,11 +73,8 @@ class External(pulumi.ComponentResource):
         self.register_outputs({"proxy": self.proxy})
 
     def _namespace(self, step: Step, args: ExternalArgs) -> pulumi.Output[str]:
-        labels: dict[str, pulumi.Input[str]] = (
-            {"istio.io/rev": args.revisions.label(args.external.namespaces[step])}
-            if step in MODES
-            # A sidecar's init container needs more than this level allows.
-            else {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+        labels: Mapping[str, pulumi.Input[str]] = (
+            {"istio.io/rev": args.revisions.label(args.external.namespaces[step])} if step in MODES else RESTRICTED
         )
         return kubernetes.core.v1.Namespace(
             f"{self._name}-{step}-namespace",

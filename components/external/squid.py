@@ -12,6 +12,7 @@ import pulumi_kubernetes as kubernetes
 
 from components.egress.network_policy import DNS_PORT, EVERYWHERE, LINK_LOCAL, blocks, namespace, tcp
 from components.external.istio import HTTP_PORT, HTTPS_PORT
+from components.pod_security import restricted
 from settings.external import ExternalSettings, Step
 
 NAME = "squid"
@@ -181,15 +182,7 @@ def _pod(external: ExternalSettings, file: pulumi.Input[str]) -> kubernetes.core
             requests={"cpu": external.squid.resources.cpu, "memory": external.squid.resources.memory},
             limits={"memory": MEMORY_LIMIT},
         ),
-        security_context=kubernetes.core.v1.SecurityContextArgs(
-            run_as_non_root=True,
-            run_as_user=USER,
-            run_as_group=USER,
-            read_only_root_filesystem=True,
-            allow_privilege_escalation=False,
-            capabilities=kubernetes.core.v1.CapabilitiesArgs(drop=["ALL"]),
-            seccomp_profile=kubernetes.core.v1.SeccompProfileArgs(type="RuntimeDefault"),
-        ),
+        security_context=restricted(USER),
         volume_mounts=[
             kubernetes.core.v1.VolumeMountArgs(name="configuration", mount_path=DIRECTORY, read_only=True),
         ],

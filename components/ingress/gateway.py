@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from components.mesh.charts import release
-from components.mesh.gateway_chart import PROXY_CONFIG, gateway_values, load_balancer_address, service_port
-from settings.ingress import HTTP, HTTPS, STANDARD_PORTS, Host, LoadBalancerService, NodePortService
+from components.mesh.gateway_chart import (
+    PROXY_CONFIG,
+    gateway_values,
+    load_balancer_address,
+    load_balancer_values,
+    port_number,
+    released_service,
+    service_port,
+)
+from settings.gateway_service import LoadBalancerService
+from settings.ingress import HTTP, HTTPS, STANDARD_PORTS, Host, NodePortService
 from settings.ingress import IngressGateway as IngressGatewaySettings
 from settings.mesh import IstioSettings
 
@@ -98,12 +108,7 @@ class IngressGateway(pulumi.ComponentResource):
                 },
                 opts=child,
             )
-        service = kubernetes.core.v1.Service.get(
-            f"{name}-service",
-            # Read from the release's status: known when Helm has waited until the Service has its address.
-            pulumi.Output.concat(deployment.status.namespace, "/", deployment.status.name),
-            opts=child,
-        )
+        service = released_service(f"{name}-service", deployment, opts=child)
         # Where clients meet the nodes themselves, the ports are the nodes'.
         exposed = "port"
         if isinstance(args.gateway.service, NodePortService):
@@ -111,25 +116,20 @@ class IngressGateway(pulumi.ComponentResource):
             exposed = "port" if args.gateway.service.balancer else "node_port"
         else:
             self.address = service.status.apply(load_balancer_address)
-        self.http_port = service.spec.apply(lambda spec: _port(spec, HTTP, exposed))
-        self.https_port = service.spec.apply(lambda spec: _port(spec, HTTPS, exposed))
+        self.http_port = service.spec.apply(partial(port_number, name=HTTP, exposed=exposed))
+        self.https_port = service.spec.apply(partial(port_number, name=HTTPS, exposed=exposed))
         self.register_outputs({"address": self.address, "httpPort": self.http_port, "httpsPort": self.https_port})
 
 
 def _service(service: LoadBalancerService | NodePortService) -> dict[str, Any]:
-    values: dict[str, Any] = {"type": service.type, "externalTrafficPolicy": service.external_traffic_policy}
-    if isinstance(service, NodePortService):
-        ports = [
-            service_port(name, port, port) | ({} if node_port is None else {"nodePort": node_port})
-            for name, (port, node_port) in service.all_ports.items()
-        ]
-    else:
+    if isinstance(service, LoadBalancerService):
         ports = [service_port(name, port, port) for name, port in STANDARD_PORTS.items()]
-        values["annotations"] = dict(service.annotations)
-        values["loadBalancerSourceRanges"] = [str(cidr) for cidr in service.source_ranges]
-        if service.load_balancer_ip is not None:
-            values["loadBalancerIP"] = str(service.load_balancer_ip)
-    return {**values, "ports": ports}
+        return {**load_balancer_values(service), "ports": ports}
+    ports = [
+        service_port(name, port, port) | ({} if node_port is None else {"nodePort": node_port})
+        for name, (port, node_port) in service.all_ports.items()
+    ]
+    return {"type": service.type, "externalTrafficPolicy": service.external_traffic_policy, "ports": ports}
 
 
 def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[dict[str, Any]]:
@@ -153,7 +153,3 @@ def _servers(host: Host, credentials: Mapping[str, pulumi.Input[str]]) -> list[d
 
 def _destination(host: Host) -> dict[str, Any]:
     return {"host": host.backend.service, "port": {"number": host.backend.port}}
-
-
-def _port(spec: Any, name: str, exposed: str) -> int:
-    return next(int(getattr(port, exposed)) for port in spec.ports if port.name == name)

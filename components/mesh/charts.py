@@ -30,21 +30,10 @@ def release(
 
     `helm.v3.Release` and not `helm.v4.Chart`: Istio's charts need Helm's hooks, and istiod patches its own webhooks.
     """
-    source: dict[str, Any]
-    if istio.charts.startswith("oci://"):
-        source = {"chart": f"{istio.charts}/{chart}", "version": istio.version}
-    elif istio.charts.startswith("https://"):
-        source = {
-            "chart": chart,
-            "version": istio.version,
-            "repository_opts": RepositoryOptsArgs(repo=istio.charts),
-        }
-    else:
-        source = {"chart": str(Path(istio.charts).expanduser() / chart)}
     return Release(
         resource_name,
         ReleaseArgs(
-            **source,
+            **chart_source(istio.charts, chart, istio.version),
             name=name,
             namespace=namespace,
             values=values,
@@ -53,3 +42,12 @@ def release(
         ),
         opts=opts,
     )
+
+
+def chart_source(charts: str, chart: str, version: str) -> dict[str, Any]:
+    """Where a release takes its chart from: a repository (https://, oci://), or a directory that holds it."""
+    if charts.startswith("oci://"):
+        return {"chart": f"{charts}/{chart}", "version": version}
+    if charts.startswith("https://"):
+        return {"chart": chart, "version": version, "repository_opts": RepositoryOptsArgs(repo=charts)}
+    return {"chart": str(Path(charts).expanduser() / chart)}

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import pulumi
+import pulumi_kubernetes as kubernetes
+from pulumi_kubernetes.helm.v3 import Release
 
+from settings.gateway_service import LoadBalancerService
 from settings.model import Replicas, Resources
 
 STATUS_PORT = 15021
@@ -55,6 +58,36 @@ def pod_annotations(revision: pulumi.Input[str], proxy_config: Mapping[str, Any]
 def service_port(name: str, port: int, target_port: int) -> dict[str, Any]:
     """A port of the chart's section `service`."""
     return {"name": name, "port": port, "targetPort": target_port, "protocol": "TCP"}
+
+
+def load_balancer_values(service: LoadBalancerService) -> dict[str, Any]:
+    """The chart's section `service` without its ports."""
+    values: dict[str, Any] = {
+        "type": service.type,
+        "externalTrafficPolicy": service.external_traffic_policy,
+        "annotations": dict(service.annotations),
+        "loadBalancerSourceRanges": [str(cidr) for cidr in service.source_ranges],
+    }
+    if service.load_balancer_ip is not None:
+        values["loadBalancerIP"] = str(service.load_balancer_ip)
+    return values
+
+
+def released_service(
+    resource_name: str, deployment: Release, opts: pulumi.ResourceOptions
+) -> kubernetes.core.v1.Service:
+    """The Service that a gateway's release has made, read."""
+    return kubernetes.core.v1.Service.get(
+        resource_name,
+        # Out of the release's status: known when Helm has waited until the Service has its address.
+        pulumi.Output.concat(deployment.status.namespace, "/", deployment.status.name),
+        opts=opts,
+    )
+
+
+def port_number(spec: Any, name: str, exposed: str) -> int:
+    """A port by its name out of a Service's spec; `exposed` is which of its numbers, port or node_port."""
+    return next(int(getattr(port, exposed)) for port in spec.ports if port.name == name)
 
 
 def load_balancer_address(status: Any) -> str:

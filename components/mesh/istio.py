@@ -39,6 +39,10 @@ SERVICE_PORTS = (
 """Name, port and target port of istiod's Services: configuration in plain and with mutual TLS, webhooks, metrics."""
 
 
+TRACING_PROVIDER = "jaeger"
+"""What Telemetry resources call the collector of mesh.tracing, whatever program it is."""
+
+
 @dataclass(kw_only=True)
 class IstioArgs:
     """Arguments of Istio."""
@@ -133,7 +137,7 @@ class Istio(pulumi.ComponentResource):
             "istiod",
             name=f"istiod-{revision}",
             namespace=args.namespace,
-            values=_merged(_istiod_values(args, revision, istio), istio.values),
+            values=merged(_istiod_values(args, revision, istio), istio.values),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[base]),
             ready=ready,
         )
@@ -179,6 +183,7 @@ def _istiod_values(args: IstioArgs, revision: str, istio: IstioSettings) -> dict
             "outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"},
             "accessLogFile": "/dev/stdout",
             "accessLogFormat": ACCESS_LOG_FORMAT,
+            **_tracing(mesh),
             "defaultConfig": {
                 "proxyMetadata": {
                     # A proxy that may not reach the cloud's metadata server waits 20 seconds for it at its start, and
@@ -193,11 +198,24 @@ def _istiod_values(args: IstioArgs, revision: str, istio: IstioSettings) -> dict
         # A bundle with a second root is taken; istiod would keep its old CA.
         "env": {"ISTIO_MULTIROOT_MESH": "true"},
     }
-    return values if args.kms is None else _merged(values, kms_values(args.kms))
+    return values if args.kms is None else merged(values, kms_values(args.kms))
 
 
-def _merged(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merged(values[key], over[key]) for key in values.keys() & over.keys() if _mappings(values, over, key)}
+def _tracing(mesh: IstiodMesh) -> dict[str, Any]:
+    """Where spans go to; nobody sends any before a Telemetry resource names this provider."""
+    if mesh.tracing is None:
+        return {}
+    collector = {
+        "service": mesh.tracing.service,
+        "port": mesh.tracing.port,
+        "maxTagLength": mesh.tracing.max_tag_length,
+    }
+    return {"extensionProviders": [{"name": TRACING_PROVIDER, "opentelemetry": collector}]}
+
+
+def merged(values: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Values of a chart with others laid over them, mapping by mapping."""
+    both = {key: merged(values[key], over[key]) for key in values.keys() & over.keys() if _mappings(values, over, key)}
     return {**values, **over, **both}
 
 

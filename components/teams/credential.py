@@ -26,13 +26,13 @@ class FileError(Exception):
 def file_problems(credential: FilesCredential) -> Iterator[Problem]:
     """What is wrong with the files of a credential, by its key."""
     try:
-        _certificates(credential.ca)
+        certificates(credential.ca)
     except FileError as error:
         yield Problem(key="ca", message=str(error))
     own: list[x509.Certificate] = []
     if credential.certificate is not None:
         try:
-            own = _certificates(credential.certificate)
+            own = certificates(credential.certificate)
         except FileError as error:
             yield Problem(key="certificate", message=str(error))
     if credential.key is not None:
@@ -42,21 +42,22 @@ def file_problems(credential: FilesCredential) -> Iterator[Problem]:
             yield Problem(key="key", message=str(error))
 
 
-def _certificates(path: str) -> list[x509.Certificate]:
-    certificates = _parsed(path, x509.load_pem_x509_certificates, "certificates")
+def certificates(path: str) -> list[x509.Certificate]:
+    """Those in a PEM file; raises FileError when it has none, or one that is not valid now."""
+    found = _parsed(path, x509.load_pem_x509_certificates, "certificates")
     now = datetime.now(UTC)
-    for certificate in certificates:
+    for certificate in found:
         subject = certificate.subject.rfc4514_string()
         if certificate.not_valid_after_utc < now:
             raise FileError(f"{path}: the certificate {subject} expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
         if certificate.not_valid_before_utc > now:
             raise FileError(f"{path}: {subject} is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M}")
-    return certificates
+    return found
 
 
-def _check_key(path: str, certificates: list[x509.Certificate]) -> None:
+def _check_key(path: str, own: list[x509.Certificate]) -> None:
     key = _parsed(path, lambda data: load_pem_private_key(data, password=None), "a private key without a passphrase")
-    if certificates and _der(key.public_key()) != _der(certificates[0].public_key()):
+    if own and _der(key.public_key()) != _der(own[0].public_key()):
         raise FileError(f"{path}: is not the key of the first certificate in the file under `certificate`")
 
 

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.engine
 ISTIO_KINDS = {
     "AuthorizationPolicy": "authorizationpolicies.security.istio.io",
     "DestinationRule": "destinationrules.networking.istio.io",
+    "EnvoyFilter": "envoyfilters.networking.istio.io",
     "Gateway": "gateways.networking.istio.io",
     "PeerAuthentication": "peerauthentications.security.istio.io",
     "ServiceEntry": "serviceentries.networking.istio.io",
@@ -29,7 +30,7 @@ ISTIO_KINDS = {
     "Telemetry": "telemetries.telemetry.istio.io",
     "VirtualService": "virtualservices.networking.istio.io",
 }
-GATEWAYS = 16
+GATEWAYS = 18
 """Their Services are read at each run, for their addresses."""
 
 

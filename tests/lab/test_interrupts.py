@@ -15,6 +15,7 @@ import pytest
 from lab import cluster, deploy
 from lab.instance import Instance
 from tests.deployment import CHECKOUT, DESTROY, UP, Stack
+from tests.lab.interrupted import interrupted
 from tests.lab.onprem.environment import NAME, ROOT, Onprem
 from tests.lab.onprem.rotation import Rotation, requests_at_new_connections
 from tests.lab.outcomes import verify
@@ -22,23 +23,6 @@ from tests.lab.outcomes import verify
 pytestmark = pytest.mark.soak
 
 SIGNALS = [signal.SIGINT, signal.SIGKILL]
-
-
-def interrupted(command: list[str], seconds: float, number: int, environment: dict[str, str] | None = None) -> int:
-    """Start a command as a shell would, send a signal to its whole process group after a while: its exit code."""
-    process = subprocess.Popen(
-        command,
-        cwd=CHECKOUT,
-        start_new_session=True,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, number)
-        return process.wait(120)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
@@ -9,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, get_args
@@ -112,7 +114,12 @@ def cluster() -> Iterator[FakeCluster]:
 
 
 def stack_file(name: str) -> dict[str, Any]:
-    """The configuration in Pulumi.<name>.yaml, keys without their namespace."""
+    """The configuration in Pulumi.<name>.yaml, keys without their namespace; each caller may change its own copy."""
+    return copy.deepcopy(_stack_file(name))
+
+
+@cache
+def _stack_file(name: str) -> dict[str, Any]:
     config = yaml.safe_load((CHECKOUT / f"Pulumi.{name}.yaml").read_text())["config"]
     return {key.removeprefix("meshgate:"): value for key, value in config.items()}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextvars
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,6 +172,7 @@ class _Mocks(pulumi.runtime.Mocks):
         kind = args.typ.rsplit(":", 1)[1]
         if kind == "PrivateKey":
             outputs["privateKeyPem"] = f"<key {args.name}>"
+            outputs["publicKeyFingerprintSha256"] = f"<fingerprint {args.name}>"
         elif kind == "CertRequest":
             # Those that an administrator signs are real: the program compares them with their chains.
             inside = args.name.endswith("-intermediate-request")
@@ -298,7 +300,27 @@ def run(
     balancer: Mapping[str, str] | None = None,
     preview: bool = False,
 ) -> Program:
-    """Run the program with this configuration.
+    """Run the program with this configuration; the rest is as in `build`."""
+    return build(
+        lambda: stacks.build(load(config)),
+        stack=stack,
+        references=references,
+        secret_outputs=secret_outputs,
+        balancer=balancer,
+        preview=preview,
+    )
+
+
+def build(
+    make: Callable[[], None],
+    *,
+    stack: str = "dev",
+    references: Mapping[str, Mapping[str, Any]] | None = None,
+    secret_outputs: Collection[str] = (),
+    balancer: Mapping[str, str] | None = None,
+    preview: bool = False,
+) -> Program:
+    """Run what makes resources: the whole program, or a component on its own.
 
     `references` are other stacks' outputs by stack name, `secret_outputs` those among them that are secret; `balancer`
     is where the load balancer puts every Service. In a preview what the cluster fills in is not there yet.
@@ -310,17 +332,21 @@ def run(
     mocks = _Mocks(references or {}, secret_outputs, balancer or {"ip": "203.0.113.100"})
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
-    def build() -> pulumi.Output[Any]:
+    def made() -> pulumi.Output[Any]:
         pulumi.runtime.set_mocks(
             mocks, project="meshgate", stack=stack, preview=preview, monitor=_Monitor(mocks, program)
         )
-        stacks.build(load(config))
+        make()
         root = pulumi.runtime.get_root_resource()
         assert isinstance(root, Stack)
         return pulumi.Output.all(**{name: _exported(program, name, value) for name, value in root.outputs.items()})
 
-    # The root resource is a context variable: each run gets one of its own.
-    contextvars.copy_context().run(build)
+    # The root resource is a context variable: each run gets one of its own, and so it does not export what others have
+    # exported. And an event loop of its own: what a run that failed has left undone would go on in the next one's.
+    assert pulumi.runtime.get_root_resource() is None, "a test before this one has set mocks in the context of all"
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        contextvars.copy_context().run(made)
     return program
 
 

@@ -120,22 +120,28 @@ def test_what_was_begun_is_cleaned_up(lab: Lab, capsys: pytest.CaptureFixture[st
     assert "killed at dev-hosts, dev-simple, dev-mutual" in capsys.readouterr().err
 
 
-def test_what_was_being_made_in_vault_is_taken_over(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    urn = "urn:pulumi:dev::meshgate::a$vault:index/mount:Mount::dev-authority-vault"
-    resource = {"type": "vault:index/mount:Mount", "urn": urn, "inputs": {"path": "asm-c1", "type": "kv"}}
-    begun = [{"type": "creating", "resource": resource}]
-    lab.write(STATE, {"version": 3, "checkpoint": {"latest": {"pending_operations": begun}}})
-    imported: list[dict[str, Any]] = []
+@pytest.fixture
+def imported(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The states that Pulumi is given."""
+    given: list[dict[str, Any]] = []
     execute = runner.execute
 
     def look(instance: Instance, program: Sequence[str], *more: Any) -> int:
         if "import" in program:
             file = Path(program[4])
-            imported.append(json.loads(file.read_text()))
+            given.append(json.loads(file.read_text()))
             assert file.stat().st_mode & 0o777 == 0o600
         return execute(instance, program, *more)
 
     monkeypatch.setattr(runner, "execute", look)
+    return given
+
+
+def test_what_was_being_made_in_vault_is_taken_over(lab: Lab, imported: list[dict[str, Any]]) -> None:
+    urn = "urn:pulumi:dev::meshgate::a$vault:index/mount:Mount::dev-authority-vault"
+    resource = {"type": "vault:index/mount:Mount", "urn": urn, "inputs": {"path": "asm-c1", "type": "kv"}}
+    begun = [{"type": "creating", "resource": resource}]
+    lab.write(STATE, {"version": 3, "checkpoint": {"latest": {"pending_operations": begun}}})
     deploy.recover(Instance("dev"), "dev")
     assert [line.split(" --file ")[0] for line in lab.ran] == [
         "pulumi stack import",
@@ -145,6 +151,21 @@ def test_what_was_being_made_in_vault_is_taken_over(lab: Lab, monkeypatch: pytes
     assert content["version"] == 3
     assert [(it["urn"], it["id"]) for it in content["deployment"]["resources"]] == [(urn, "asm-c1")]
     assert not list(lab.directory.glob("**/adopted.json"))
+
+
+def test_a_field_that_was_being_added_is_looked_for(lab: Lab, imported: list[dict[str, Any]]) -> None:
+    """A refresh looks only at the fields that the state has: an annotation that came with the change would stay."""
+    urn = "urn:pulumi:dev::meshgate::a$kubernetes:apps/v1:Deployment::dev-bookinfo-deployment-productpage-v1"
+    there = {"type": "kubernetes:apps/v1:Deployment", "urn": urn, "inputs": {"metadata": {"name": "productpage-v1"}}}
+    stays = {"urn": "urn:pulumi:dev::meshgate::pulumi:pulumi:Stack::meshgate-dev"}
+    wanted = {"metadata": {"name": "productpage-v1", "annotations": {"istio.io/rev": "1-31-1"}}}
+    begun = [{"type": "updating", "resource": {**there, "inputs": wanted}}]
+    latest = {"resources": [stays, there], "pending_operations": begun}
+    lab.write(STATE, {"version": 3, "checkpoint": {"latest": latest}})
+    deploy.recover(Instance("dev"), "dev")
+    (content,) = imported
+    assert content["deployment"]["resources"] == [stays, {**there, "inputs": wanted}]
+    assert lab.ran[-1].startswith("pulumi refresh")
 
 
 def test_helm_that_cannot_is_no_traceback(lab: Lab) -> None:

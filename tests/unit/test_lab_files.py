@@ -1,6 +1,7 @@
 """What the lab writes: configurations, certificates, manifests, cgroups; and what it says when a part fails."""
 
 import json
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -15,6 +16,7 @@ from lab.errors import LabError, NotStarted
 from lab.files import write
 from lab.instance import Instance
 from lab.topology import CONTROL_PLANE, NODES, SERVERS
+from tools import families
 
 
 @pytest.fixture
@@ -67,6 +69,13 @@ def test_resolver_knows_the_internet_and_nothing_else() -> None:
     zone = dns.render_zone()
     assert all(f"{name}. IN A {address}\n" in zone for name, address in SERVERS.items())
     assert "mutual.example.com. IN A 198.51.100.30\n" in zone
+    assert "www.envoyproxy.io. IN A 198.51.100.40\n" in zone
+
+
+def test_resolver_is_built_with_the_plugins_that_it_is_asked_for() -> None:
+    asked = re.findall(r"^ {4}(\w+)", dns.render_corefile("/k", "/z", "/h"), re.MULTILINE)
+    built = re.findall(r'"github.com/coredns/coredns/plugin/(\w+)"', (families.COMMON / "coredns/main.go").read_text())
+    assert sorted(asked) == built
 
 
 def test_resolver_has_the_private_zone_of_googles_apis() -> None:

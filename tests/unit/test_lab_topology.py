@@ -70,7 +70,8 @@ def test_addresses_lie_in_their_ranges() -> None:
     assert all(node.address in topology.NODES_RANGE and node.pods.subnet_of(topology.PODS_RANGE) for node in NODES)
     assert topology.CONTROL_PLANE in topology.CONTROL_PLANE_RANGE
     assert {topology.DNS_SERVICE, topology.KUBERNETES_SERVICE} < set(topology.SERVICES_RANGE.hosts())
-    assert {*topology.SERVERS.values(), topology.MUTUAL_ADDRESS} < set(topology.SERVERS_RANGE.hosts())
+    internet = {*topology.SERVERS.values(), topology.MUTUAL_ADDRESS, topology.SITE_ADDRESS}
+    assert internet < set(topology.SERVERS_RANGE.hosts())
     assert topology.PRIVATE_APIS.subnet_of(topology.GOOGLE_RANGE)
     assert topology.RESTRICTED_APIS.subnet_of(topology.GOOGLE_RANGE)
 

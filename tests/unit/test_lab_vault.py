@@ -39,7 +39,10 @@ def test_vault_speaks_tls_alone_and_keeps_what_it_knows(instance: Instance) -> N
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.IPAddress) == [IPv4Address("10.7.0.2")]
     assert stat.S_IMODE(Path(listener["tls_key_file"]).stat().st_mode) == 0o600
-    assert Path(content["storage"]["file"]["path"]).is_relative_to(instance.directory)
+    storage = Path(content["storage"]["raft"]["path"])
+    assert storage.is_relative_to(instance.directory)
+    assert stat.S_IMODE(storage.stat().st_mode) == 0o700
+    assert content["cluster_addr"] == "https://10.7.0.2:8201"
     assert service.ready == "https://10.7.0.2:8200/v1/sys/health"
 
 

@@ -13,8 +13,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from lab import internet, mutual, pki, web
+from lab import internet, mutual, pki, site, web
 from lab.instance import Instance
 
 LOCAL = IPv4Address("127.0.0.1")
@@ -127,6 +128,41 @@ def test_a_client_is_known_by_its_certificate(start: Callable[..., int], instanc
     for certificate, key in ((None, None), (stranger.certificate, stranger.key)):
         with pytest.raises(OSError):  # noqa: PT011  an alert, or the connection's end: whichever the client sees first
             ask(certificate, key)
+
+
+def test_a_site_answers_for_its_own_name_alone(start: Callable[..., int], instance: Instance) -> None:
+    authority, name = pki.internet_authority(instance), "www.envoyproxy.io"
+    (service,) = [service for service in internet.servers(instance) if service.name == name]
+    given = dict(zip(service.command[3::2], service.command[4::2], strict=True))
+    assert (given["--host"], given["--address"], service.ready) == (name, "198.51.100.40", "tcp://198.51.100.40:443")
+    trust = ssl.create_default_context(cafile=str(authority.certificate))
+    trust.check_hostname = False
+    answer = site.answering(name)
+    secure = start(answer, web.server_tls(given["--certificate"], given["--key"]))
+    plain = start(answer)
+
+    def ask(connection: http.client.HTTPConnection, host: str) -> tuple[int, str, str | None]:
+        with closing(connection):
+            connection.request("GET", "/docs?<x>", headers={"Host": host})
+            response = connection.getresponse()
+            return response.status, response.read().decode(), response.headers["Location"]
+
+    def https(host: str) -> tuple[int, str, str | None]:
+        return ask(http.client.HTTPSConnection(str(LOCAL), secure, timeout=5, context=trust), host)
+
+    page = f"<!DOCTYPE html>\n<title>{name}</title>\n<p>This is {name}, /docs</p>\n"
+    assert https(name) == https(f"{name}:443") == (200, page, None)
+    for other in ("localhost", "envoyproxy.io", f"{name}.test"):
+        assert https(other) == (421, f"this is {name}\n", None)
+    connection = http.client.HTTPConnection(str(LOCAL), plain, timeout=5)
+    assert ask(connection, name) == (301, "", f"https://{name}/docs")
+
+
+def test_the_certificate_of_a_site_has_its_name(instance: Instance) -> None:
+    (service,) = [service for service in internet.servers(instance) if service.name == "www.envoyproxy.io"]
+    pem = Path(service.command[service.command.index("--certificate") + 1]).read_bytes()
+    names = x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["www.envoyproxy.io"]
 
 
 def test_the_clients_key_is_private(instance: Instance) -> None:

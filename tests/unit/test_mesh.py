@@ -41,6 +41,16 @@ def test_values_of_istiod(dev_program: Program) -> None:
             "accessLogFile": "/dev/stdout",
             "accessLogFormat": ACCESS_LOG_FORMAT,
             "defaultConfig": {"proxyMetadata": {"CLOUD_PLATFORM": "none", "PROXY_CONFIG_XDS_AGENT": "true"}},
+            "extensionProviders": [
+                {
+                    "name": "jaeger",
+                    "opentelemetry": {
+                        "service": "jaeger.observability.svc.cluster.local",
+                        "port": 4317,
+                        "maxTagLength": 256,
+                    },
+                }
+            ],
         },
         "env": {"ISTIO_MULTIROOT_MESH": "true"},
     }
@@ -152,7 +162,11 @@ def test_sources_of_charts(charts: str, source: dict[str, Any], monkeypatch: pyt
 
 def test_strict_for_the_whole_mesh(dev_program: Program) -> None:
     """A PeerAuthentication called default without a selector, in the root namespace."""
-    policies = dev_program.of(":PeerAuthentication")
+    policies = [
+        policy
+        for policy in dev_program.of("/v1:PeerAuthentication")
+        if policy.inputs["metadata"]["namespace"] == "istio-system"
+    ]
     assert [policy.name for policy in policies] == ["dev-mesh-strict"]
     assert policies[0].type == "kubernetes:security.istio.io/v1:PeerAuthentication"
     assert policies[0].inputs["metadata"] == {"name": "default", "namespace": "istio-system"}
@@ -167,6 +181,8 @@ def test_releases_wait(dev_program: Program) -> None:
         "dev-egress-gateway-release",
         *(f"dev-ingress-{gateway}-release" for gateway in ("simple", "redirect", "mutual", "hosts")),
         *(f"dev-edge-{gateway}-release" for gateway in stack_file("dev")["edge"]["gateways"]),
+        "dev-bookinfo-gateway-release",
+        "dev-sidecar-gateway-release",
     }
     for release in releases(dev_program):
         assert release.inputs["timeout"] == 300

@@ -44,11 +44,26 @@ EDGE = {
     "meshgate:external:External",
     "meshgate:external:Squid",
 }
+LABS = {
+    "meshgate:bookinfo:Bookinfo",
+    "meshgate:mesh:HttpGateway",
+    "meshgate:observability:Jaeger",
+    "meshgate:observability:Observability",
+    "meshgate:observability:Prometheus",
+    "meshgate:peer_authentication:PeerAuthentication",
+    "meshgate:rate_limit:RateLimit",
+    "meshgate:rate_limit:Redis",
+    "meshgate:rate_limit:Service",
+    "meshgate:sidecar:Sidecar",
+    "meshgate:sidecar:WebServer",
+    "meshgate:standalone_envoy:StandaloneEnvoy",
+}
 COMPONENTS = {
     "dev": COMMON
     | HSM
     | ONPREM
     | EDGE
+    | LABS
     | {"meshgate:teams:Credential", "meshgate:workload_identity:ExistingWorkloadIdentity"},
     "onprem": COMMON | HSM | ONPREM,
     "gke": COMMON

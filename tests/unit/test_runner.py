@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
+import subprocess
 import sys
 from collections.abc import Mapping
 from importlib import metadata
@@ -20,6 +22,7 @@ from lab import pulumi as runner
 from lab.errors import LabError
 from lab.instance import Instance
 from lab.plugins import guard
+from tests.unit.conftest import CHECKOUT
 
 # What the overlay may touch: an environment must mean the same on the lab as anywhere else, but for these.
 OVERLAY_KEYS = {
@@ -41,6 +44,7 @@ OVERLAY_KEYS = {
     "meshgate:teams.credentials.internet-client.key",
     "meshgate:authority.vault.address",
     "meshgate:authority.vault.ca",
+    "meshgate:standalone_envoy.upstream.ca",
     "meshgate:verify.clients",
     "meshgate:verify.trust",
     "meshgate:verify.firewallCounters",
@@ -294,6 +298,13 @@ def test_credentials_of_the_internet_are_for_those_who_name_them(instance: Insta
         assert runner.overlaid(config, runner.overlay(instance))["meshgate:teams"] == config["meshgate:teams"]
 
 
+@pytest.mark.parametrize(("host", "laid"), [("www.envoyproxy.io", True), ("www.example.com", False)])
+def test_cas_of_the_internet_are_for_the_upstream_that_is_there(instance: Instance, host: str, laid: bool) -> None:
+    config = {"meshgate:layers": ["standalone_envoy"], "meshgate:standalone_envoy": {"upstream": {"host": host}}}
+    over = runner.overlaid(config, runner.overlay(instance))["meshgate:standalone_envoy"]["upstream"]
+    assert over == {"host": host, **({"ca": str(instance.internet_ca)} if laid else {})}
+
+
 @pytest.mark.parametrize(
     ("authority", "laid"),
     [
@@ -358,3 +369,27 @@ def test_merged() -> None:
         "new": 6,
     }
     assert base["a"] == {"b": 1, "c": {"d": 1}}, "neither side is changed"
+
+
+COMMAND = """
+import os, sys
+from lab import pulumi as runner
+
+# In place of nsenter: what waits for the program, and hands no signal on.
+runner.enter = lambda *given: ["sh", "-c", '"$@"; exit $?', "nsenter"]
+runner.environment = lambda instance: dict(os.environ)
+program = "trap 'sleep 0.3; exit 3' INT TERM; echo begun; while :; do sleep 0.05; done"
+sys.exit(runner.execute(None, ["sh", "-c", program], "/"))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_program_that_is_ended_with_its_group_is_waited_for(number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND], cwd=CHECKOUT, stdout=subprocess.PIPE, start_new_session=True
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == b"begun\n"
+        os.killpg(process.pid, number)
+        assert process.wait(10) == 3

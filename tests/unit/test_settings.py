@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pulumi.runtime.config
 import pytest
 import yaml
 
-from settings import Settings, SettingsError, load, stack_config
+from settings import Layer, Settings, SettingsError, load, stack_config
 from settings.authority import SelfSignedAuthority
 from settings.cluster import OnpremCluster
-from settings.ingress import ExistingCertificate, LoadBalancerService
+from settings.gateway_service import LoadBalancerService
+from settings.ingress import ExistingCertificate
 from settings.mesh import IstiodMesh
 from tests.unit.conftest import CHECKOUT, stack_file
 
@@ -39,8 +40,8 @@ LAYERS = ["cluster", "authority", "mesh", "ingress"]
 @pytest.fixture
 def config() -> dict[str, Any]:
     dev = stack_file("dev")
-    above = {"gateway_pool", "egress", "teams", "workload_identity", "edge", "external"}
-    kept = {key: value for key, value in dev.items() if key not in above}
+    others = {*get_args(Layer)} - {*LAYERS}
+    kept = {key: value for key, value in dev.items() if key not in others}
     return {**kept, "layers": [*LAYERS], "authority": {"kind": "self-signed"}}
 
 
@@ -242,8 +243,9 @@ def found(config: dict[str, Any]) -> dict[str, str]:
             ("layers",),
             ["cluster", "authority", "mesh", "ingress", "labs"],
             "layers[4]",
-            "is 'labs'; it must be 'network', 'cluster', 'gateway_pool', 'authority', 'mesh', 'egress', 'teams', "
-            "'workload_identity', 'ingress', 'edge' or 'external'",
+            "is 'labs'; it must be 'network', 'cluster', 'gateway_pool', 'standalone_envoy', 'authority', 'mesh', "
+            "'egress', 'teams', 'workload_identity', 'ingress', 'edge', 'external', 'sidecar', 'bookinfo', "
+            "'rate_limit', 'peer_authentication' or 'observability'",
         ),
         (("layers",), ["cluster", "authority", "mesh", "ingress", "mesh"], "layers", "'mesh' is there twice"),
         (("mesh",), GONE, "mesh", "is missing; layers has 'mesh', which is configured here"),

@@ -25,6 +25,8 @@ SPLIT: Mapping[str, Mapping[str, tuple[Layer, ...]]] = {
         "out": ("egress",),
         "tenants": ("teams", "workload_identity"),
         "outside": ("external",),
+        "books": ("bookinfo",),
+        "labs": ("standalone_envoy", "sidecar", "rate_limit", "peer_authentication", "observability"),
     },
     "gke": {
         "network": ("network",),
@@ -150,6 +152,14 @@ TOPS = {
         "edge": {"dev-ingress", "dev-edge"},
         "out": {"dev-egress-admission", "dev-egress-gateway"},
         "outside": {"dev-external"},
+        "books": {"dev-bookinfo"},
+        "labs": {
+            "dev-standalone-envoy",
+            "dev-sidecar",
+            "dev-rate-limit",
+            "dev-peer-authentication",
+            "dev-observability",
+        },
         "tenants": {
             *(f"dev-teams-team-{team}" for team in "xyz"),
             "dev-teams-credential-internet",
@@ -194,6 +204,8 @@ REFERENCES = {
         "out": ["base", "mesh"],
         "tenants": ["base", "mesh", "out"],
         "outside": ["base", "mesh"],
+        "books": ["base", "mesh"],
+        "labs": ["base", "mesh"],
     },
     "gke": {
         "network": [],
@@ -298,7 +310,7 @@ def _started() -> subprocess.Popen[str]:
 
 
 def _sdks(process: subprocess.Popen[str], given: list[Any]) -> set[str]:
-    output, _ = process.communicate(json.dumps(given), timeout=60)
+    output, _ = process.communicate(json.dumps(given), timeout=300)
     assert process.returncode == 0
     return set(json.loads(output))
 

@@ -18,7 +18,7 @@ from rich.console import Console
 
 import tools
 from settings.external import Squid
-from tools import build, cache, charts, images, packages
+from tools import build, cache, charts, images, packages, storage
 from tools.__main__ import main
 from tools.errors import CommandFailed, ToolsError
 from tools.families import FAMILIES, ISTIO_VERSION, Family
@@ -97,8 +97,9 @@ def test_key_changes_with_what_is_built_and_with_what_is_needed(family: Family) 
         family.key,
         replace(family, packages=("example.com/other",)).key,
         replace(family, version=(("example.com/version.Version", "v2"),)).key,
+        replace(family, tags=("minimal",)).key,
     }
-    assert len(keys) == 3
+    assert len(keys) == 4
     assert Greeting("a", needed=(family,)).key != Greeting("a").key
 
 
@@ -350,9 +351,9 @@ def test_image_names_as_a_mirror_sees_them() -> None:
 
 
 def test_layers_are_equal_for_equal_files(tmp_path: Path) -> None:
-    files = {"/usr/bin/b": images.Written("b"), "/a": images.Written("a")}
-    one = images.write_layer(files, tmp_path / "one.tar").read_bytes()
-    other = images.write_layer(dict(reversed(files.items())), tmp_path / "other.tar").read_bytes()
+    files = {"/usr/bin/b": storage.Written("b"), "/a": storage.Written("a")}
+    one = storage.write_layer(files, tmp_path / "one.tar").read_bytes()
+    other = storage.write_layer(dict(reversed(files.items())), tmp_path / "other.tar").read_bytes()
     assert one == other
     with tarfile.open(tmp_path / "one.tar") as tar:
         assert tar.getnames() == ["a", "usr", "usr/bin", "usr/bin/b"]
@@ -362,8 +363,9 @@ def test_layers_are_equal_for_equal_files(tmp_path: Path) -> None:
 def test_image_in_the_registry_is_complete(tmp_path: Path) -> None:
     """Everything that a pull asks for is found by following the links and digests."""
     (tmp_path / "scratch").mkdir()
-    storage = images.Storage(tmp_path / "v2", tmp_path / "scratch")
-    storage.add(images.Image("docker.io/a/b:1", {"/x": images.Written("x")}, {"User": "1"}))
+    storage.Storage(tmp_path / "v2", tmp_path / "scratch").add(
+        storage.Image("docker.io/a/b:1", {"/x": storage.Written("x")}, {"User": "1"})
+    )
 
     def blob(digest: str) -> bytes:
         hexadecimal = digest.removeprefix("sha256:")

@@ -11,6 +11,7 @@ from typing import Any, cast
 import httpx2
 import lightkube
 import pytest
+from httpx2.websockets import WebSocketDisconnect, WebSocketNetworkError
 from lightkube.core.exceptions import ApiError
 from lightkube.models.authorization_v1 import SubjectAccessReviewStatus
 from lightkube.models.meta_v1 import ObjectMeta
@@ -81,6 +82,17 @@ def test_what_takes_too_long_is_not_asked_again() -> None:
 def test_a_command_that_does_not_end_is_an_error() -> None:
     with pytest.raises(VerifyError, match="cannot run sleep in pod b/a: it did not end in time"):
         _kube(Client(TimeoutError())).run("b", "a", "probe", ["sleep", "60"], timeout=1)
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"), [(WebSocketNetworkError(), "WebSocketNetworkError"), (WebSocketDisconnect(1006), "1006")]
+)
+def test_a_command_whose_connection_breaks_is_run_again(broken: Exception, said: str) -> None:
+    done = SimpleNamespace(exit_code=0, stdout=b"out", stderr=b"")
+    client = Client(broken, done)
+    assert _kube(client).run("b", "a", "probe", ["true"], timeout=1).stdout == "out"
+    with pytest.raises(VerifyError, match=f"cannot run true in pod b/a: {said}"):
+        _kube(Client(broken, broken, broken)).run("b", "a", "probe", ["true"], timeout=1)
 
 
 def test_nothing_is_created_twice() -> None:

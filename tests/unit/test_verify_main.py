@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightkube.resources.core_v1 import Namespace
+from lightkube.resources.core_v1 import Namespace, Pod
 
 from tests.unit.verify_fakes import FakeKube, private
 from verify import __main__ as program
@@ -53,8 +53,8 @@ OUTPUTS: dict[str, Any] = {
     "ingress_balancers": {},
 }
 
-ABOVE = ("gateway_pool", "egress", "teams", "workload_identity", "edge", "external")
-"""Layers of dev whose contracts no test here is about."""
+LAYERS = ("cluster", "authority", "mesh", "ingress")
+"""Layers of dev whose contracts tests here are about."""
 
 
 class Pulumi:
@@ -90,7 +90,7 @@ def pulumi(tmp_path: Path, dev_config: dict[str, Any], monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     found = Pulumi(tmp_path)
-    for layer in ABOVE:
+    for layer in set(dev_config["layers"]) - set(LAYERS):
         dev_config["layers"].remove(layer)
         del dev_config[layer]
     found.add("dev", dev_config, OUTPUTS)
@@ -127,7 +127,7 @@ def _short(context: Context) -> Outcome:
 
 def test_settings_and_contracts_are_read(pulumi: Pulumi) -> None:
     settings = read_settings("dev")
-    assert settings.layers == ("cluster", "authority", "mesh", "ingress")
+    assert settings.layers == LAYERS
     assert settings.protect is False
     assert read_contracts("dev", settings)["mesh"]["revision_tag"] == "stable"
 
@@ -273,6 +273,26 @@ def test_files_with_keys_are_private_while_it_runs_and_gone_afterwards(
     assert program.main(["--stack", "dev"]) == code
     assert files
     assert not files[0].parent.exists()
+
+
+@pytest.mark.usefixtures("pulumi")
+def test_nothing_is_asked_before_the_pods_are_up(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    ready = kube.pod
+
+    def look(namespace: str, name: str) -> Pod:
+        seen.append(name)
+        return ready(namespace, name)
+
+    monkeypatch.setattr(kube, "pod", look)
+
+    def attempt(context: Context) -> Outcome:
+        seen.append("asked")
+        return Outcome(ok=True, observed="good")
+
+    _only(monkeypatch, attempt, workloads=(CALLER,))
+    assert program.main(["--stack", "dev"]) == 0
+    assert seen == ["caller", "asked"]
 
 
 @pytest.mark.usefixtures("pulumi")

@@ -272,6 +272,71 @@ def test_a_pod_that_could_not_be_made_costs_the_others_nothing() -> None:
     assert len(cluster.deleted) == 3
 
 
+def test_a_pod_that_could_not_be_made_is_tried_again_at_the_next_start() -> None:
+    """A walk has one session for all of its steps: a webhook that was late once must not cost the rest of them."""
+
+    class Overloaded(Cluster):
+        late = True
+
+        def create(self, item: Any, *, exists_ok: bool = False) -> None:
+            if any(type(one) is type(item) and one.metadata == item.metadata for one in self.created):
+                assert exists_ok
+                return
+            if isinstance(item, Pod) and self.late:
+                raise VerifyError("cannot create Pod: webhook timed out")
+            super().create(item)
+
+    cluster = Overloaded()
+    with _pods(cluster) as made:
+        made.start([OUTSIDER])
+        with pytest.raises(VerifyError, match="webhook timed out"):
+            made.get(OUTSIDER)
+        cluster.late = False
+        made.start([OUTSIDER])
+        assert made.get(OUTSIDER).name == "outsider"
+        made.start([OUTSIDER])
+    assert cluster.kinds() == [f"Namespace {made.namespace}", "ServiceAccount outsider", "Pod outsider"]
+
+
+def test_a_pod_that_the_injector_was_late_for_is_tried_again_after_the_others() -> None:
+    class Busy(Cluster):
+        late = True
+
+        def create(self, item: Any, *, exists_ok: bool = False) -> None:
+            if isinstance(item, Pod) and self.late:
+                self.late = False
+                raise VerifyError("cannot create Pod: webhook timed out")
+            if not any(type(one) is type(item) and one.metadata == item.metadata for one in self.created):
+                super().create(item, exists_ok=exists_ok)
+
+    cluster = Busy()
+    with _pods(cluster) as made:
+        made.start([CALLER, OUTSIDER])
+        assert made.get(CALLER).name == "caller"
+    assert [kind for kind in cluster.kinds() if kind.startswith("Pod")] == ["Pod outsider", "Pod caller"]
+
+
+def test_pods_are_waited_for_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Cluster):
+        """Ready at the third look; the pod `outsider` never."""
+
+        looks = 0
+
+        def pod(self, namespace: str, name: str) -> Pod:
+            self.looks += name == "caller"
+            self.ready = self.looks > 2 and name == "caller"
+            return super().pod(namespace, name)
+
+    monkeypatch.setattr(pods, "READY_TIMEOUT", 1.5)
+    cluster = Slow()
+    with _pods(cluster) as made:
+        made.start([CALLER, OUTSIDER])
+        made.settle()
+        assert cluster.looks == 3
+        with pytest.raises(VerifyError, match="outsider is not ready"):
+            made.get(OUTSIDER)
+
+
 def test_one_that_cannot_be_deleted_does_not_keep_the_rest() -> None:
     class Stuck(Cluster):
         def delete(self, kind: type[Any], namespace: str, name: str) -> None:

@@ -28,7 +28,14 @@ def program(dev: dict[str, Any]) -> Program:
 
 def test_mesh_and_what_needs_it_are_not_made(program: Program) -> None:
     tops = {it.name for it in program.resources if not it.parent and it.type.startswith("meshgate:")}
-    assert tops == {"dev-cluster", "dev-gateway-pool", "dev-authority", "dev-authority-vault"}
+    # What needs no mesh is made.
+    assert tops == {
+        "dev-cluster",
+        "dev-gateway-pool",
+        "dev-standalone-envoy",
+        "dev-authority",
+        "dev-authority-vault",
+    }
     assert not program.of(":Release")
 
 
@@ -41,6 +48,11 @@ def test_outputs_say_what_is_withheld_and_what_is_to_be_signed(program: Program)
         "ingress",
         "edge",
         "external",
+        "sidecar",
+        "bookinfo",
+        "rate_limit",
+        "peer_authentication",
+        "observability",
     ]
     assert program.outputs["authority_status"] == "waiting for the signed chain"
     (generation,) = program.outputs["authority_generations"].values()

@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from lightkube.models.core_v1 import Container, PodCondition, PodSpec, PodStatus
+from lightkube.resources.core_v1 import Pod
 
 from components.mesh.istio import ACCESS_LOG_FORMAT
 from settings import Settings
@@ -48,6 +50,7 @@ def transfer(
     tried: str | None = None,
     redirects: int = 0,
     url: str | None = None,
+    seconds: float = 0.01,
 ) -> Completed:
     """What curl writes for one transfer."""
     separator, _, _ = (option(command, "--write-out") or "").partition("{")
@@ -63,6 +66,7 @@ def transfer(
         "local_port": int(port),
         "num_redirects": redirects,
         "url_effective": url or command[-1],
+        "time_total": seconds,
     }
     stderr = f"*   Trying {tried}...\n" if tried else ""
     stderr += f"* SSL connection using {tls} / TLS_AES_256_GCM_SHA384\n" if tls and not exit_code else ""
@@ -133,6 +137,13 @@ class FakeKube:
 
     def pods(self, namespace: str, labels: dict[str, str]) -> list[str]:
         return [labels["app"]]
+
+    def pod(self, namespace: str, name: str) -> Pod:
+        """Ready at once, with a sidecar."""
+        return Pod(
+            spec=PodSpec(containers=[], initContainers=[Container(name="istio-proxy")]),
+            status=PodStatus(conditions=[PodCondition(type="Ready", status="True")]),
+        )
 
     def secret(self, namespace: str, name: str) -> dict[str, bytes]:
         return self.secrets[name]

@@ -337,3 +337,5 @@ require (
 replace github.com/atotto/clipboard => github.com/tgummerer/clipboard v0.0.0-20241001131231-d02d263e614e
 
 tool github.com/pulumi/pulumi/pkg/v3/cmd/pulumi
+
+replace github.com/pulumi/pulumi-kubernetes/sdk/v4 => ./without/pulumi-kubernetes-sdk

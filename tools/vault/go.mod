@@ -520,3 +520,9 @@ replace github.com/ma314smith/signedxml v1.1.1 => github.com/moov-io/signedxml v
 tool github.com/hashicorp/vault
 
 replace github.com/hashicorp/vault/sdk => github.com/hashicorp/vault/sdk v0.20.0
+
+replace github.com/hashicorp/go-discover => ./without/go-discover
+
+replace github.com/okta/okta-sdk-golang/v5 => ./without/okta
+
+replace github.com/hashicorp/go-gcp-common => ./without/go-gcp-common

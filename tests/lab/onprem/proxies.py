@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from lab import pulumi as runner
 from lab.instance import Instance
 from tests.deployment import kubectl
 from verify.authority_workloads import Held
@@ -52,6 +56,22 @@ def refresh(lab: Instance, *selector: str) -> None:
     They do so by themselves within a minute or two, and whenever a pod changes.
     """
     kubectl(lab, "annotate", "pods", "--overwrite", *selector, f"{REFRESHED}={time.time_ns()}")
+
+
+def running(lab: Instance) -> set[str]:
+    """<pod>.<namespace> of every pod in the mesh."""
+    return {f"{pod}.{namespace}" for namespace, pod in _pods(lab)}
+
+
+def served(lab: Instance, revision: str) -> dict[str, str]:
+    """<pod>.<namespace> of those that an istiod of the revision serves, and the istiod.
+
+    None while istioctl asks an istiod that is about to go.
+    """
+    command = runner.command(lab, ["istioctl", "proxy-status", "--revision", revision], Path("/"))
+    done = subprocess.run(command, env=runner.environment(lab), capture_output=True, text=True)
+    lines = re.findall(rf"^(\S+) .*\b(istiod-{revision}-\S+)", done.stdout, re.MULTILINE)
+    return dict(lines)
 
 
 def _pods(lab: Instance) -> Iterator[tuple[str, str]]:

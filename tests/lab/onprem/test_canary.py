@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from lab import pulumi as runner
 from lab.instance import Instance
 from tests.deployment import UP, kubectl
 from tests.lab.onprem.environment import AUTHORITY, GATEWAY, Onprem, wait_for
+from tests.lab.onprem.proxies import running, served
 from tests.lab.steady import SteadyRequests, webapp
 
 pytestmark = pytest.mark.lab
@@ -76,7 +76,7 @@ def _upgrade(onprem: Onprem, new: str, first: str, directory: Path) -> None:
         onprem.up()
         assert _control_planes(lab) == {new}
         assert _injected_by(lab, APPLICATION) == new
-        wait_for("every proxy is connected to the new istiod", lambda: _connected(lab, new) == _proxies(lab))
+        wait_for("every proxy is connected to the new istiod", lambda: served(lab, new).keys() == running(lab))
 
     assert requests.failures == []
     assert requests.count > 50
@@ -129,19 +129,6 @@ def _restart(lab: Instance, namespace: str) -> None:
     kubectl(lab, "rollout", "restart", "deployment", "-n", namespace)
     for deployment in kubectl(lab, "get", "deployments", "-n", namespace, "-o", "name").split():
         kubectl(lab, "rollout", "status", deployment, "-n", namespace, "--timeout=120s")
-
-
-def _proxies(lab: Instance) -> set[str]:
-    """<pod>.<namespace> of every pod in the mesh."""
-    return {f"{pod['name']}.{pod['namespace']}" for pod in _pods(lab)}
-
-
-def _connected(lab: Instance, revision: str) -> set[str]:
-    """Those that an istiod of the revision serves; none while istioctl asks one that is about to go."""
-    command = runner.command(lab, ["istioctl", "proxy-status", "--revision", revision], Path("/"))
-    done = subprocess.run(command, env=runner.environment(lab), capture_output=True, text=True)
-    lines = [line for line in done.stdout.splitlines() if re.search(rf"\bistiod-{revision}-", line)]
-    return {line.split()[0] for line in lines}
 
 
 @contextmanager

@@ -9,9 +9,10 @@ import pytest
 
 from lab import hsm
 from lab.errors import LabError
-from tests.deployment import kubectl
+from lab.instance import Instance
 from tests.lab.onprem.environment import GATEWAY, ROOT, Onprem, wait_for
-from tests.lab.onprem.proxies import Proxy, proxies
+from tests.lab.onprem.proxies import Proxy, proxies, running, served
+from tests.lab.onprem.rotation import CATALOG, restart
 from tests.lab.steady import SteadyRequests, webapp
 
 pytestmark = pytest.mark.lab
@@ -37,12 +38,16 @@ def test_h5_the_mesh_and_new_workloads_go_on(onprem: Onprem, tmp_path: Path) -> 
     assert done.returncode != 0
     assert "does not answer" in done.stdout + done.stderr
     before = catalogs(onprem)
+    revision = onprem.config["meshgate:mesh"]["revision"]
 
     with SteadyRequests(webapp(onprem.stack, GATEWAY, tmp_path)) as requests:
         # The control plane too: it starts with the CA that is in the cluster.
-        for where in (("-n", "istio-system", "-l", "app=istiod"), ("-n", "istioinaction", "-l", "app=catalog")):
-            kubectl(onprem.lab, "rollout", "restart", "deploy", *where)
-            kubectl(onprem.lab, "rollout", "status", "deploy", *where, "--timeout=120s")
+        old = set(served(onprem.lab, revision).values())
+        assert old
+        restart(onprem.lab, {("istio-system", f"istiod-{revision}")})
+        # An istiod that ends tells its proxies nothing more; those that are still its own would go on asking gone pods.
+        wait_for("every proxy is served by the new istiod", lambda: all_served(onprem.lab, revision, old))
+        restart(onprem.lab, {CATALOG})
         wait_for("only new catalogs", lambda: not {it.pod for it in catalogs(onprem)} & {it.pod for it in before})
         after = catalogs(onprem)
         counted = requests.count
@@ -51,6 +56,12 @@ def test_h5_the_mesh_and_new_workloads_go_on(onprem: Onprem, tmp_path: Path) -> 
     assert {it.signer for it in after} == {it.signer for it in before}
     assert not {it.serial for it in after} & {it.serial for it in before}
     assert requests.failures == []
+
+
+def all_served(lab: Instance, revision: str, old: set[str]) -> bool:
+    """Whether every proxy is an istiod's, and none that of an old one."""
+    now = served(lab, revision)
+    return now.keys() == running(lab) and not old & set(now.values())
 
 
 def catalogs(onprem: Onprem) -> list[Proxy]:
