@@ -83,17 +83,21 @@ def prepare(instance: Instance, vault: Service, timeout: float = 60) -> None:
     Raises LabError.
     """
     _wait_for_answer(instance, vault, timeout)
-    if _is_initialised(instance, vault) and not root_token(instance).exists():
-        # An `up` was killed before it could keep the keys. Nobody has put anything in yet.
-        service.stop(instance, vault)
-        shutil.rmtree(_storage(instance))
-        _storage(instance).mkdir(mode=0o700)
-        service.start(instance, vault)
-        _wait_for_answer(instance, vault, timeout)
-    if not _is_initialised(instance, vault):
+    if not root_token(instance).exists():
+        begun = _directory(instance) / "initialising"
+        if begun.exists():
+            # An `up` was killed before it could keep the keys; Vault has made them, or still does. Nobody has put in
+            # anything yet.
+            service.stop(instance, vault)
+            shutil.rmtree(_storage(instance))
+            _storage(instance).mkdir(mode=0o700)
+            service.start(instance, vault)
+            _wait_for_answer(instance, vault, timeout)
+        files.write(begun, "")
         made = _call(instance, vault, "", lambda client: client.sys.initialize(secret_shares=1, secret_threshold=1))
         files.write(unseal_key(instance), made["keys_base64"][0])
         files.write(root_token(instance), made["root_token"])
+        begun.unlink()
     unseal(instance, vault)
     as_root(instance, vault, lambda client: _provide(instance, client))
 
@@ -237,10 +241,6 @@ def _wait_for_answer(instance: Instance, vault: Service, timeout: float) -> None
             if time.monotonic() > end:
                 raise NotStarted(vault.part, f"does not answer ({error})", instance.log(vault.part)) from None
         time.sleep(0.1)
-
-
-def _is_initialised(instance: Instance, vault: Service) -> bool:
-    return bool(_call(instance, vault, "", lambda client: client.sys.is_initialized()))
 
 
 def _call(instance: Instance, vault: Service, token: str, action: Callable[[Any], T]) -> T:

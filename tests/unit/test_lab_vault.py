@@ -7,13 +7,14 @@ import re
 import stat
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography import x509
 
 import tools
-from lab import files, hsm, vault
+from lab import files, hsm, service, vault
 from lab.instance import Instance
 from lab.topology import CONTROL
 
@@ -28,8 +29,8 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Instance:
 
 
 def test_vault_speaks_tls_alone_and_keeps_what_it_knows(instance: Instance) -> None:
-    service = vault.server(instance)
-    (configuration,) = [path for path in service.files if path.suffix == ".json"]
+    server = vault.server(instance)
+    (configuration,) = [path for path in server.files if path.suffix == ".json"]
     content = json.loads(configuration.read_text())
     (listener,) = content["listener"].values()
     assert listener["address"] == "10.7.0.2:8200"
@@ -43,12 +44,44 @@ def test_vault_speaks_tls_alone_and_keeps_what_it_knows(instance: Instance) -> N
     assert storage.is_relative_to(instance.directory)
     assert stat.S_IMODE(storage.stat().st_mode) == 0o700
     assert content["cluster_addr"] == "https://10.7.0.2:8201"
-    assert service.ready == "https://10.7.0.2:8200/v1/sys/health"
+    assert server.ready == "https://10.7.0.2:8200/v1/sys/health"
 
 
 def test_a_bare_lab_has_it_in_its_one_machine(instance: Instance) -> None:
     assert (vault.server(instance).machine, vault.server(instance, CONTROL).machine) == ("vault", "control")
     assert vault.of(instance).machine == "control"  # there is no machine `vault`
+
+
+def test_an_initialisation_that_was_killed_is_begun_anew(instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = vault.server(instance)
+    storage = instance.directory / "vault" / "storage"
+    done: list[str] = []
+
+    class Sys:
+        def is_initialized(self) -> bool:
+            return False
+
+        def initialize(self, **_: Any) -> dict[str, Any]:
+            assert list(storage.iterdir()) == []
+            (storage / "vault.db").touch()
+            if not done:
+                raise KeyboardInterrupt
+            return {"keys_base64": ["key"], "root_token": "root"}
+
+    monkeypatch.setattr(vault, "_call", lambda *arguments: arguments[-1](SimpleNamespace(sys=Sys())))
+    monkeypatch.setattr(vault, "unseal", lambda *_: None)
+    monkeypatch.setattr(vault, "as_root", lambda *_: None)
+    monkeypatch.setattr(service, "stop", lambda *_: done.append("stop"))
+    monkeypatch.setattr(service, "start", lambda *_: done.append("start"))
+    with pytest.raises(KeyboardInterrupt):
+        vault.prepare(instance, server)
+    assert not vault.root_token(instance).exists()
+    vault.prepare(instance, server)
+    assert done == ["stop", "start"]
+    assert vault.root_token(instance).read_text() == "root"
+    # From now on it is worth something.
+    vault.prepare(instance, server)
+    assert done == ["stop", "start"]
 
 
 def test_the_environment_has_the_deployers_token_and_no_other(instance: Instance) -> None:
